@@ -1,0 +1,198 @@
+"""Op entries of an engine: parsed, checked against the sizes of their kinds, aliases written out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import sympy
+from sympy.logic.boolalg import Boolean, BooleanFalse
+
+from hwcost.derived import derived_exprs
+from hwcost.dimensions import dimension_of, require
+from hwcost.errors import DescriptorError, FormulaError, did_you_mean
+from hwcost.formula import Scope, parse, parse_condition, symbol
+from hwcost.ops import DERIVED, KINDS, SIZES, defaults, kind_sizes
+from hwcost.platform import Entry
+from hwcost.schema import DefaultSpec, OpSpec
+from hwcost.units import Dimension, parse_unit
+
+_OUTCOMES = ("cycles", "as_", "free", "unsupported")
+
+
+@dataclass(frozen=True)
+class EntryMaker:
+    """Turns the op entries of one engine into values.
+
+    Attributes:
+        scope: names and tables that the engine's formulas may read.
+        dims: name -> dimension.
+    """
+
+    scope: Scope
+    dims: Mapping[str, Dimension]
+
+    def entries(self, spec: OpSpec, at: str) -> list[Entry]:
+        """Return one entry for each kind that a non-alias spec matches."""
+        _one_outcome(spec)
+        kinds = [spec.match] if isinstance(spec.match, str) else spec.match
+        where = self._condition(spec.where)
+        cycles = None if spec.cycles is None else self._formula(spec.cycles, "cycles", "cycle")
+        scratch = None if spec.scratch is None else self._formula(spec.scratch, "scratch", "B")
+        made = []
+        for kind in kinds:
+            for expr in (where, cycles, scratch):
+                if expr is not None:
+                    _check_sizes(expr, kind)
+            made.append(
+                Entry(
+                    kind=kind,
+                    where=_with_depthwise(where, kind),
+                    conditions=_conditions(where),
+                    at=at,
+                    text="" if spec.cycles is None else str(spec.cycles),
+                    cycles=cycles,
+                    free=spec.free or "",
+                    unsupported=spec.unsupported or "",
+                    scratch=scratch,
+                    note=spec.note or "",
+                    source=spec.source or "",
+                )
+            )
+        return made
+
+    def aliases(self, spec: OpSpec, entries: Mapping[str, Sequence[Entry]], at: str) -> list[Entry]:
+        """Return the entries of another kind with their sizes replaced, as ``as`` asks for."""
+        _one_outcome(spec)
+        assert spec.as_ is not None
+        target = spec.as_.get("match")
+        if not isinstance(target, str) or target not in KINDS:
+            hint = did_you_mean(str(target), KINDS)
+            raise DescriptorError(f"'as' needs match: KIND; {target!r} is not a kind of op{hint}")
+        if not entries[target]:
+            raise DescriptorError(f"'as' refers to {target!r}, which this engine has no formula for")
+        kinds = [spec.match] if isinstance(spec.match, str) else spec.match
+        where = self._condition(spec.where)
+        made = []
+        for kind in kinds:
+            _check_sizes(where, kind)
+            sizes = self._replacements(spec.as_, target, kind)
+            for entry in entries[target]:
+                alias = _renamed(entry, kind, where, sizes, at)
+                if not isinstance(alias.where, BooleanFalse):
+                    made.append(alias)
+        return made
+
+    def defaults(self, spec: DefaultSpec, at: str) -> dict[str, Entry]:
+        """Return the fallback entry of every kind that has the sizes it reads."""
+        cycles = self._formula(spec.cycles, "cycles", "cycle")
+        made = {}
+        for kind in KINDS:
+            if kind != "unknown" and not _missing_sizes(cycles, kind):
+                made[kind] = Entry(
+                    kind, sympy.true, 0, at, str(spec.cycles), cycles, note=spec.note or "", source=spec.source or ""
+                )
+        return made
+
+    def _formula(self, text: str | float, key: str, unit: str) -> sympy.Expr:
+        expr = parse(text, self.scope)
+        require(dimension_of(expr, self.dims), parse_unit(unit).dimension, key)
+        return expr
+
+    def _condition(self, text: str | None) -> Boolean:
+        if text is None:
+            return sympy.true
+        condition = parse_condition(text, self.scope)
+        dimension_of(condition, self.dims)
+        names = {s.name for s in condition.free_symbols}
+        wrong = names & {"weight", "w_once", "bias_once"}
+        if wrong:
+            raise FormulaError(f"'where' reads {min(wrong)!r}; it may read sizes, bits and params")
+        return condition
+
+    def _replacements(
+        self, spec: Mapping[str, str | float], target: str, kind: str
+    ) -> dict[sympy.Basic, sympy.Basic]:
+        usual, own = defaults(), kind_sizes(kind)
+        replaced: dict[sympy.Basic, sympy.Basic] = {
+            symbol(size): sympy.Rational(str(usual[size]))
+            for size in KINDS[target].sizes
+            if size not in own and size in usual
+        }
+        for size, value in spec.items():
+            if size == "match":
+                continue
+            if size not in KINDS[target].sizes:
+                hint = did_you_mean(size, KINDS[target].sizes)
+                raise DescriptorError(f"'as': {target!r} has no size {size!r}{hint}")
+            expr = parse(value, self.scope)
+            _check_sizes(expr, kind)
+            replaced[symbol(size)] = expr
+        return replaced
+
+
+def _one_outcome(spec: OpSpec) -> None:
+    given = [name.rstrip("_") for name in _OUTCOMES if getattr(spec, name) is not None]
+    if len(given) != 1:
+        found = " and ".join(given) or "none of them"
+        raise DescriptorError(f"an op entry has exactly one of cycles, as, free, unsupported; found {found}")
+
+
+def _renamed(
+    entry: Entry, kind: str, where: Boolean, sizes: Mapping[sympy.Basic, sympy.Basic], at: str
+) -> Entry:
+    # All at once, so that {m: k, k: m} swaps.
+    def swap(expr: sympy.Basic) -> sympy.Basic:
+        return expr.xreplace(dict(sizes))
+
+    cycles = None if entry.cycles is None else swap(entry.cycles)
+    scratch = None if entry.scratch is None else swap(entry.scratch)
+    for expr in (cycles, scratch):
+        missing = [] if expr is None else _missing_sizes(expr, kind)
+        if missing:
+            raise DescriptorError(f"'as': the formula of {entry.kind!r} reads {missing[0]!r}, which {kind!r} lacks")
+    return replace(
+        entry,
+        kind=kind,
+        where=sympy.And(swap(entry.where), _with_depthwise(where, kind)),
+        conditions=entry.conditions + _conditions(where),
+        at=at,
+        cycles=cycles,
+        scratch=scratch,
+    )
+
+
+def _missing_sizes(expr: sympy.Basic, kind: str) -> list[str]:
+    known = {*kind_sizes(kind), *DERIVED}
+    reads = {s.name for s in expr.free_symbols}
+    return sorted(n for n in reads if n in SIZES and n not in known)
+
+
+def _check_sizes(expr: sympy.Basic, kind: str) -> None:
+    missing = _missing_sizes(expr, kind)
+    if missing:
+        known = ", ".join(KINDS[kind].sizes)
+        raise FormulaError(f"{kind!r} has no size {missing[0]!r}; known: {known}")
+
+
+def _conditions(where: Boolean) -> int:
+    if where == sympy.true:
+        return 0
+    return len(where.args) if isinstance(where, sympy.And) else 1
+
+
+def _with_depthwise(where: Boolean, kind: str) -> Boolean:
+    return where.xreplace({symbol("depthwise"): derived_exprs(kind)[symbol("depthwise")]})
+
+
+def ambiguities(entries: Sequence[Entry]) -> None:
+    """Raise for two entries of one kind that hold for the same ops.
+
+    Equal conditions are found here; conditions that only overlap are found on the first op
+    where both hold.
+    """
+    for i, first in enumerate(entries):
+        for second in entries[i + 1 :]:
+            if first.conditions == second.conditions and first.where == second.where:
+                raise DescriptorError(
+                    f"two entries match {first.kind!r} equally: {first.at} and {second.at};"
+                    " add a 'where' to one of them"
+                )

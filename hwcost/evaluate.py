@@ -1,0 +1,201 @@
+"""Evaluate formulas on the rows of a table: bind what is fixed once, then only what changes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hwcost.compile import Formula
+from hwcost.errors import CostError, WorkloadError
+from hwcost.ops import BITS, KINDS
+from hwcost.plan import Group
+from hwcost.workload import Workload
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A formula bound to its rows; sizes that do not change are already inside.
+
+    Attributes:
+        rows: indices of the rows, None for all in order.
+        formula: reads only columns that change; None where nothing changes.
+        fixed: the values where nothing changes; shape ``(rows of the part,)``.
+        extent: changing columns whose 0 makes the row cost 0.
+        dead: rows that cost 0 whatever changes, None where there are none.
+    """
+
+    rows: Tensor | None
+    count: int
+    formula: Formula | None
+    fixed: Tensor | None
+    extent: tuple[str, ...]
+    dead: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """All parts of a table.
+
+    Attributes:
+        parts: those whose values change with the columns.
+        fixed: values that do not change, with the row of each; shapes ``(fixed rows,)``.
+        order: position of each table row in the parts' values, the fixed ones and a last 0
+            for rows without a price; int64, shape ``(rows,)``.
+    """
+
+    parts: tuple[Part, ...]
+    fixed: Tensor
+    fixed_rows: Tensor
+    order: Tensor
+
+
+class _ZeroWhere(torch.autograd.Function):
+    """0 where an op has no channels left; the slope stays that of the formula."""
+
+    @staticmethod
+    def forward(ctx: object, values: Tensor, empty: Tensor) -> Tensor:
+        return values.masked_fill(empty, 0)
+
+    @staticmethod
+    def backward(ctx: object, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
+def bind(workload: Workload, groups: Sequence[Group], formulas: Sequence[Formula], bits: Mapping[str, Tensor], what: str) -> Bound:
+    """Return the formulas of ``groups`` with everything filled in that ``workload`` does not change.
+
+    Args:
+        bits: resolved bits, shape ``(rows,)``.
+        what: the metric, for messages.
+
+    Raises:
+        WorkloadError: a row lacks a size that its formula reads; names the layer and the size.
+    """
+    device = _device(workload)
+    columns = {**workload.structure.traced, **bits}
+    parts = [
+        _part(workload, group, formula, columns, what, device)
+        for group, formula in zip(groups, formulas, strict=True)
+    ]
+    changing = tuple(part for part in parts if part.fixed is None)
+    constant = [part for part in parts if part.fixed is not None]
+    rows = torch.arange(len(workload))
+    fixed_rows = torch.cat([rows if p.rows is None else p.rows.cpu() for p in constant] + [rows[:0]])
+    fixed = [p.fixed for p in constant if p.fixed is not None]
+    nothing = torch.zeros(0, dtype=torch.float64, device=device)
+    order = torch.full((len(workload),), sum(p.count for p in parts))
+    position = 0
+    for part in (*changing, *constant):
+        taken = slice(None) if part.rows is None else part.rows.cpu()
+        order[taken] = torch.arange(position, position + part.count)
+        position += part.count
+    return Bound(changing, torch.cat([*fixed, nothing]), fixed_rows.to(device), order.to(device))
+
+
+def evaluate(bound: Bound, workload: Workload) -> list[Tensor]:
+    """Return the values of each changing part, shape ``(rows of the part,)``, gradients kept."""
+    return [_values(part, workload.changed) for part in bound.parts]
+
+
+def table_rows(bound: Bound, values: Sequence[Tensor]) -> Tensor:
+    """Return the values in the table's order, 0 where a row has no price; shape ``(rows,)``."""
+    if len(values) == 1 and bound.parts[0].rows is None:
+        return values[0]
+    zero = torch.zeros(1, dtype=torch.float64, device=bound.order.device)
+    return torch.cat([*values, bound.fixed, zero]).index_select(0, bound.order)
+
+
+def picked(part: Part, column: Tensor) -> Tensor:
+    """The part's rows of a column."""
+    return column if part.rows is None else column.index_select(0, part.rows)
+
+
+def check_finite(values: Tensor, workload: Workload, what: str) -> None:
+    """Raise for the first value that is NaN or infinite.
+
+    Raises:
+        CostError: names the layer and the metric.
+    """
+    wrong = ~values.detach().isfinite()
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0, 0])
+        sizes = ", ".join(
+            f"{name}={workload.column(name)[row].item():g}"
+            for name in KINDS[workload.kinds[row]].sizes
+            if not bool(workload.column(name)[row].isnan())
+        )
+        value = values[row].item()
+        raise CostError(f"layer {workload.layers[row]!r}: {what} is {value:g} at {sizes}")
+
+
+def _device(workload: Workload) -> torch.device:
+    for column in workload.changed.values():
+        return column.device
+    return workload.structure.ops.device
+
+
+def _part(
+    workload: Workload,
+    group: Group,
+    formula: Formula,
+    columns: Mapping[str, Tensor],
+    what: str,
+    device: torch.device,
+) -> Part:
+    def pick(column: Tensor) -> Tensor:
+        return column if group.rows is None else column.index_select(0, group.rows.to(column.device))
+
+    count = len(workload) if group.rows is None else len(group.rows)
+    static = {n: pick(columns[n]) for n in formula.names if n not in workload.changed}
+    for name, column in static.items():
+        if bool(column.isnan().any()):
+            _raise_missing(workload, group, name, int(column.isnan().nonzero()[0, 0]), what)
+    names = [n for n in formula.names if n in workload.changed]
+    extent = tuple(n for n in KINDS[group.kind].extent if n in workload.changed)
+    rows = None if group.rows is None else group.rows.to(device)
+    with torch.no_grad():
+        bound = formula.specialize({n: c.to(device) for n, c in static.items()})
+        dead = torch.zeros(count, dtype=torch.bool)
+        for name in KINDS[group.kind].extent:
+            if name not in workload.changed:
+                dead |= pick(columns[name]) == 0
+        dead = dead.to(device)
+        if not names and not extent:
+            return Part(rows, count, None, bound({}).expand(count).masked_fill(dead, 0), ())
+        return Part(rows, count, bound, None, extent, dead if bool(dead.any()) else None)
+
+
+def _raise_missing(workload: Workload, group: Group, name: str, index: int, what: str) -> None:
+    row = index if group.rows is None else int(group.rows[index])
+    layer = f"layer {workload.layers[row]!r} ({group.kind})"
+    if name in BITS:
+        raise WorkloadError(
+            f"{layer}: {what} reads {name!r}, which a float model leaves open; use with_precision({name}=...)"
+            " or give the platform a 'deploy'"
+        )
+    raise WorkloadError(f"{layer} has no size {name!r}, which {what} reads")
+
+
+def _values(part: Part, changed: Mapping[str, Tensor]) -> Tensor:
+    assert part.formula is not None
+    columns = {n: picked(part, changed[n]) for n in part.formula.names}
+    values = part.formula(columns).expand(part.count)
+    empty = _empty(part, columns, changed)
+    if empty is None:
+        return values
+    if bool((empty & ~values.detach().isfinite()).any()):
+        # The formula divides by a size that is 0: price such rows at 1 instead, without a slope.
+        safe = {n: torch.where(empty, torch.ones_like(c), c) for n, c in columns.items()}
+        return part.formula(safe).expand(part.count).masked_fill(empty, 0)
+    return _ZeroWhere.apply(values, empty)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _empty(part: Part, columns: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Tensor | None:
+    """Which rows have a size of 0 that an op cannot exist without; None where there are none."""
+    empty = part.dead
+    for name in part.extent:
+        size = (columns[name] if name in columns else picked(part, changed[name])).detach()
+        none = size == 0
+        empty = none if empty is None else empty | none
+    return empty if empty is not None and bool(empty.any()) else None

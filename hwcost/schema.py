@@ -1,0 +1,205 @@
+"""The shape of a platform file: every key, its type and what it means.
+
+``hwcost schema`` prints it as JSON schema, so that editors complete and check platform files.
+Formulas are text here; platform.py gives them meaning.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic_core import PydanticCustomError
+
+from hwcost.errors import did_you_mean
+from hwcost.ops import KINDS
+
+Text = Annotated[str, Field(strict=True, min_length=1)]
+Number = StrictInt | StrictFloat
+FormulaText = Annotated[
+    StrictStr | StrictInt | StrictFloat,
+    Field(description="a formula over sizes, params, tables and let names"),
+]
+QuantityText = Annotated[
+    StrictStr | StrictInt | StrictFloat,
+    Field(description="a number with its unit, such as 260 MHz; a plain number has no dimension"),
+]
+KindName = Literal[tuple(KINDS)]  # type: ignore[valid-type]
+Bits = Annotated[int, Field(strict=True, ge=0, le=64)]
+
+
+class Closed(BaseModel):
+    """A mapping whose unknown keys are errors that name the nearest known key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            known = [field.alias or name for name, field in cls.model_fields.items()]
+            for key in data:
+                if key not in known:
+                    hint = did_you_mean(str(key), known) or f"; known: {', '.join(known)}"
+                    message = f"unknown key {key!r}{hint}".replace("{", "{{").replace("}", "}}")
+                    raise PydanticCustomError("unknown_key", message, {"key": key})  # type: ignore[arg-type]
+        return data
+
+
+class ParamSpec(Closed):
+    """A number of the hardware, with its unit and where it comes from."""
+
+    value: QuantityText = Field(description="number and unit, such as 24.96 mW")
+    source: Text = Field(description="where the number comes from: a name in sources, or a citation")
+    note: Text | None = Field(None, description="what the number is")
+
+
+class TableSpec(Closed):
+    """Numbers by integer axes, looked up in formulas as name[axis, axis]."""
+
+    unit: Text = Field(description="unit of every value, such as op/cycle; 1 for none")
+    axes: dict[Text, list[Number]] = Field(
+        description="axis -> its values; a look-up gives one expression for each axis, in this order",
+        min_length=1,
+    )
+    values: list[Any] = Field(description="nested lists, one level for each axis")
+    source: Text = Field(description="where the numbers come from")
+    note: Text | None = Field(None, description="what the numbers are")
+
+
+class MemorySpec(Closed):
+    """A memory, readable in formulas as NAME.size (bytes)."""
+
+    size: QuantityText = Field(description="capacity, such as 512 KiB")
+    holds: list[Literal["activations", "weights"]] = Field(
+        default=[],
+        description="what has to fit: reports compare the size with peak_live and with the weights",
+    )
+    source: Text | None = Field(None, description="where the size comes from")
+    note: Text | None = Field(None, description="what the memory is")
+
+
+class PrecisionSpec(Closed):
+    """Bits that an engine computes with; others are an error that names the layer."""
+
+    w_bits: list[Bits] = Field(description="bits of weights", min_length=1)
+    a_bits: list[Bits] = Field(description="bits of activations", min_length=1)
+
+
+class DeploySpec(Closed):
+    """Bits at which a float model is priced where the engine leaves a choice."""
+
+    w_bits: Bits = Field(description="bits of weights")
+    a_bits: Bits = Field(description="bits of activations")
+
+
+class OpSpec(Closed):
+    """What ops of some kinds cost on an engine: cycles, or free, or unsupported, or as another kind."""
+
+    match: KindName | list[KindName] = Field(description="kind of op, or a list of kinds")
+    where: Text | None = Field(
+        None, description="condition on the sizes; the entry with the most conditions wins"
+    )
+    cycles: FormulaText | None = Field(
+        None, description="clock cycles for one sample (for matmul: one matrix), or for all if it reads batch"
+    )
+    as_: dict[Text, FormulaText] | None = Field(
+        None,
+        alias="as",
+        description="price it as another kind: match, and the sizes that this kind lacks",
+    )
+    free: Text | None = Field(None, description="the op costs nothing, and why")
+    unsupported: Text | None = Field(None, description="the op cannot run here, and why")
+    scratch: FormulaText | None = Field(
+        None, description="bytes of working memory while the op runs, such as an im2col buffer"
+    )
+    note: Text | None = Field(None, description="what the formula models")
+    source: Text | None = Field(None, description="where the formula comes from")
+
+
+class DefaultSpec(Closed):
+    """The fallback for ops that no entry matches."""
+
+    cycles: FormulaText = Field(description="clock cycles, as in an op entry")
+    note: Text | None = Field(None, description="what the formula models")
+    source: Text | None = Field(None, description="where the formula comes from")
+
+
+class EngineSpec(Closed):
+    """A part of the hardware that computes: a core, a cluster, an accelerator."""
+
+    title: Text | None = Field(None, description="what the engine is")
+    precision: PrecisionSpec | None = Field(None, description="bits that it computes with; any if left out")
+    params: dict[Text, ParamSpec] = Field(
+        default={}, description="numbers of this engine; they hide the platform's of the same name"
+    )
+    ops: list[OpSpec] = Field(default=[], description="what each kind of op costs")
+    default: DefaultSpec | None = Field(None, description="what ops cost that no entry matches")
+
+
+class MetricSpec(Closed):
+    """A cost: one formula for each row or op, and how rows, engines and ops combine."""
+
+    unit: Text = Field(description="unit of the value, such as s, mJ, B or cycle; 1 for a pure number")
+    title: Text | None = Field(None, description="what the metric is")
+    row: FormulaText | None = Field(
+        None,
+        description="formula of a row: reads cycles, busy (the row's latency), span (the op's latency),"
+        " sizes and params",
+    )
+    op: FormulaText | None = Field(
+        None, description="formula of an op over all engines: reads busy_ENGINE, span and params"
+    )
+    reduce: Literal["peak_live"] | None = Field(
+        None, description="peak_live: the largest sum of activations alive at once, in bytes"
+    )
+    engines: Literal["sum", "max"] = Field(
+        "sum", description="how the rows of one op on several engines combine; max runs them in parallel"
+    )
+    ops: Literal["sum", "max"] = Field("sum", description="how ops combine; max is a pipeline")
+    note: Text | None = Field(None, description="what the metric leaves out")
+
+
+class CheckSpec(Closed):
+    """A golden point: an op whose cost is known from a paper or a bench."""
+
+    op: dict[Text, dict[Text, Number]] = Field(
+        description="kind -> sizes, such as conv: {cin: 32, ...}", min_length=1, max_length=1
+    )
+    metric: Text = Field(description="the metric that was measured")
+    value: QuantityText = Field(description="the known value with its unit")
+    tol: QuantityText = Field(description="allowed relative error, such as 15 %")
+    source: Text = Field(description="where the value comes from")
+    engine: Text | None = Field(None, description="the engine that ran it; the best one if left out")
+
+
+class PlatformSpec(Closed):
+    """A platform file."""
+
+    hwcost: Literal[1] = Field(description="version of this schema")
+    name: Text = Field(description="name of the platform, as used on the command line")
+    title: Text = Field(description="what it is, in a line")
+    status: Literal["published", "datasheet", "measured"] = Field(
+        description="where the formulas come from; shown in every report"
+    )
+    note: Text | None = Field(None, description="what the descriptor does not model")
+    sources: dict[Text, Text] = Field(default={}, description="name -> citation, used by source: keys")
+    params: dict[Text, ParamSpec] = Field(default={}, description="numbers of the hardware")
+    let: dict[Text, FormulaText] = Field(default={}, description="sub-formulas shared by formulas")
+    tables: dict[Text, TableSpec] = Field(default={}, description="look-up tables")
+    memories: dict[Text, MemorySpec] = Field(default={}, description="memories and their sizes")
+    engines: dict[Text, EngineSpec] = Field(default={}, description="engines and their op costs")
+    metrics: dict[Text, MetricSpec] = Field(description="the costs that the platform knows", min_length=1)
+    deploy: DeploySpec | None = Field(None, description="bits at which a float model is priced")
+    limits: dict[Text, Text] = Field(
+        default={}, description="name -> condition over metrics and memories that a network must meet"
+    )
+    checks: list[CheckSpec] = Field(default=[], description="points with a known cost")
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of a platform file."""
+    schema = PlatformSpec.model_json_schema(by_alias=True)
+    schema["properties"]["extends"] = {
+        "type": "string",
+        "description": "platform that this file changes: a shipped name or a path beside the file",
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "hwcost platform", **schema}

@@ -1,0 +1,405 @@
+"""Workload: the op table, one row for each executed op."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hwcost.errors import UnknownName, WorkloadError, did_you_mean
+from hwcost.ops import BITS, KINDS, SIZES, defaults, kind_sizes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Kind -> its code in ``Structure.kind_codes``.
+KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
+KIND_NAMES = tuple(KINDS)
+
+
+@dataclass(frozen=True, eq=False)
+class Buffers:
+    """Memory areas for activations over the schedule; every field has shape ``(buffers,)``.
+
+    Attributes:
+        producer: the op whose output fills the buffer, -1 for an input of the network.
+        elements: numbers it holds in the traced network.
+        first: the op at which it is written.
+        last: the last op that reads it; the number of ops for an output of the network.
+    """
+
+    producer: Tensor
+    elements: Tensor
+    first: Tensor
+    last: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """What stays when sizes change: names, kinds, traced sizes, engines, schedule.
+
+    Attributes:
+        layers: the row's layer, a module path; shape ``(rows,)``.
+        kind_codes: index of the row's kind in ``KIND_NAMES``, int64, shape ``(rows,)``.
+        traced: column -> sizes at the time of the trace, float64, shape ``(rows,)``; NaN where
+            a row's kind lacks the size, or where bits are open.
+        ops: which op a row belongs to, int64, shape ``(rows,)``; rows of one op run on several
+            engines or at several precisions.
+        engines: the engine that runs the row, or None where the platform's best one does.
+        functions: the torch function that ran, for reports.
+        buffers: activation memory over the schedule, when the table came from a trace.
+        warnings: what the trace could not make sense of, one line each.
+    """
+
+    layers: Sequence[str]
+    kind_codes: Tensor
+    traced: Mapping[str, Tensor]
+    ops: Tensor
+    engines: Sequence[str | None]
+    functions: Sequence[str] = ()
+    buffers: Buffers | None = None
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def n_ops(self) -> int:
+        """The number of ops, at most the number of rows."""
+        return int(self.ops.max()) + 1 if len(self.ops) else 0
+
+    @cached_property
+    def one_row_per_op(self) -> bool:
+        """Whether row i is op i."""
+        return bool((self.ops == torch.arange(len(self.ops))).all())
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The row's kind; shape ``(rows,)``."""
+        return tuple(KIND_NAMES[code] for code in self.kind_codes.tolist())
+
+
+class _Numbered(Sequence[str]):
+    """Layer names of a table without names: ``conv 0``, ``conv 1``, ... made when read."""
+
+    def __init__(self, prefix: str, rows: int) -> None:
+        self.prefix, self.rows = prefix, rows
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [f"{self.prefix} {i}" for i in range(*index.indices(self.rows))]
+        if not -self.rows <= index < self.rows:
+            raise IndexError(index)
+        return f"{self.prefix} {index % self.rows}"
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """A table of ops: fixed structure, and columns that may carry gradients.
+
+    Attributes:
+        structure: names, kinds, the traced sizes and the schedule.
+        changed: columns that differ from the traced ones, float64, shape ``(rows,)``.
+    """
+
+    structure: Structure
+    changed: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.structure.kind_codes)
+
+    def __repr__(self) -> str:
+        return f"Workload({len(self)} rows, changed: {', '.join(self.changed) or 'none'})"
+
+    @property
+    def layers(self) -> Sequence[str]:
+        """The layer of each row."""
+        return self.structure.layers
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kind of each row."""
+        return self.structure.kinds
+
+    def column(self, name: str) -> Tensor:
+        """Return one column, float64, shape ``(rows,)``, NaN where a row lacks the size.
+
+        Raises:
+            UnknownName: no size has this name.
+        """
+        if name in self.changed:
+            return self.changed[name]
+        _known_column(name)
+        return self.structure.traced[name]
+
+    def with_columns(self, **columns: Tensor | Sequence[float] | float) -> "Workload":
+        """Return the same ops with other sizes, gradients kept.
+
+        Which formula prices a row is still decided by the traced sizes.
+
+        Args:
+            columns: shape ``(rows,)`` or one number for all rows.
+
+        Raises:
+            UnknownName: no size has this name.
+            WorkloadError: bits are given (see ``with_precision``), or a wrong length.
+        """
+        changed = dict(self.changed)
+        for name, values in columns.items():
+            _known_column(name)
+            if name in BITS:
+                raise WorkloadError(f"{name!r} is not a size; use with_precision({name}=...)")
+            changed[name] = _as_column(name, values, len(self))
+        return replace(self, changed=changed)
+
+    def with_precision(
+        self,
+        w_bits: float | Sequence[float] | Tensor | None = None,
+        a_bits: float | Sequence[float] | Tensor | None = None,
+        o_bits: float | Sequence[float] | Tensor | None = None,
+    ) -> "Workload":
+        """Return the same ops at fixed bits, one number or shape ``(rows,)``; None keeps them."""
+        given = {"w_bits": w_bits, "a_bits": a_bits, "o_bits": o_bits}
+        bits = {n: _as_column(n, b, len(self)) for n, b in given.items() if b is not None}
+        _check_values(bits, 0)
+        return self._restructured(traced={**self.structure.traced, **bits})
+
+    def with_engines(self, engines: str | Mapping[str, str] | Sequence[str | None]) -> "Workload":
+        """Return the same ops placed on engines: one for all, by layer, or one for each row.
+
+        Raises:
+            UnknownName: a layer in the mapping does not exist.
+        """
+        placed = list(self.structure.engines)
+        if isinstance(engines, str):
+            placed = [engines] * len(self)
+        elif isinstance(engines, Mapping):
+            for layer, engine in engines.items():
+                for row in self.rows_of(layer):
+                    placed[row] = engine
+        else:
+            placed = list(engines)
+            if len(placed) != len(self):
+                raise WorkloadError(f"{len(placed)} engines for {len(self)} rows")
+        return self._restructured(engines=tuple(placed))
+
+    def slice(self, start: int, stop: int) -> "Workload":
+        """Return rows ``start`` to ``stop`` as a table of its own, without a schedule."""
+        s, part = self.structure, slice(start, stop)
+        rows = len(s.kind_codes[part])
+        structure = Structure(
+            layers=s.layers[part],
+            kind_codes=s.kind_codes[part],
+            traced={name: column[part] for name, column in s.traced.items()},
+            ops=torch.arange(rows) if s.one_row_per_op else s.ops[part] - s.ops[start],
+            engines=s.engines[part],
+            functions=s.functions[part],
+        )
+        return Workload(structure, {name: column[part] for name, column in self.changed.items()})
+
+    def rows_of(self, layer: str) -> list[int]:
+        """Return the rows whose layer is ``layer``.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        rows = [row for row, name in enumerate(self.layers) if name == layer]
+        if not rows:
+            raise UnknownName(f"no layer {layer!r}{did_you_mean(layer, set(self.layers))}")
+        return rows
+
+    def _restructured(self, **changes: Any) -> "Workload":
+        return replace(self, structure=replace(self.structure, **changes))
+
+    @staticmethod
+    def from_columns(kind: str, **columns: Tensor | Sequence[float] | float) -> "Workload":
+        """Return a table whose rows are all of one kind, without layer names.
+
+        Args:
+            columns: sizes of shape ``(rows,)``, or one number for all rows.
+
+        Raises:
+            UnknownName: no such kind, or no such size.
+            WorkloadError: a size that the kind lacks, columns of unequal length, or a value
+                below 0, NaN or infinite.
+        """
+        _known_kind(kind)
+        for name in columns:
+            _known_column(name)
+            if name not in kind_sizes(kind):
+                raise WorkloadError(f"{kind!r} has no size {name!r}")
+        lengths = [len(c) for c in columns.values() if _is_sequence(c)]  # type: ignore[arg-type]
+        rows = max(lengths, default=1)
+        sizes = {name: _as_column(name, c, rows) for name, c in columns.items()}
+        _check_values(sizes, 0)
+        traced = _completed(sizes, rows)
+        traced |= {n: c for n, c in _kind_defaults(kind, traced).items() if n not in columns}
+        code = torch.tensor(KIND_CODES[kind]).expand(rows)
+        layers = _Numbered(kind, rows)
+        return Workload(Structure(layers, code, traced, torch.arange(rows), (None,) * rows))
+
+    @staticmethod
+    def grid(kind: str, **axes: Iterable[float] | float) -> "Workload":
+        """Return a table with one row for every combination of the sizes, the last one fastest."""
+        points = [list(a) if isinstance(a, Iterable) else [a] for a in axes.values()]
+        lengths = [len(p) for p in points]
+        columns: dict[str, Tensor | Sequence[float] | float] = {}
+        for i, (name, values) in enumerate(zip(axes, points, strict=True)):
+            after = _product(lengths[i + 1 :])
+            before = _product(lengths[:i])
+            column = torch.tensor(values, dtype=torch.float64).repeat_interleave(after)
+            columns[name] = column.repeat(before)
+        return Workload.from_columns(kind, **columns)
+
+    @staticmethod
+    def from_frame(frame: "pd.DataFrame | Mapping[str, Sequence[Any]]") -> "Workload":
+        """Return the table of a pandas frame or a mapping of columns.
+
+        ``layer`` and ``kind`` are needed, and the sizes that the formulas read; ``engine`` is
+        optional. An empty cell (NaN) means that the row leaves the size out.
+
+        Raises:
+            UnknownName: an unknown column or kind.
+            WorkloadError: ``layer`` or ``kind`` is missing, or a value is negative or infinite;
+                the message names the row.
+        """
+        data = {str(name): list(frame[name]) for name in frame}
+        for name in ("layer", "kind"):
+            if name not in data:
+                raise WorkloadError(f"the table has no column {name!r}")
+        layers = tuple(str(layer) for layer in data.pop("layer"))
+        kinds = [str(kind) for kind in data.pop("kind")]
+        for kind in kinds:
+            _known_kind(kind)
+        engines = tuple(e if isinstance(e, str) else None for e in data.pop("engine", [None] * len(kinds)))
+        sizes = {name: _frame_column(name, values) for name, values in data.items()}
+        for name, column in sizes.items():
+            _known_column(name)
+            _check_frame_column(name, column, layers)
+        traced = _completed(sizes, len(kinds))
+        for kind in set(kinds):
+            mask = torch.tensor([k == kind for k in kinds])
+            for name, default in _kind_defaults(kind, traced).items():
+                missing = mask & traced[name].isnan()
+                traced[name] = torch.where(missing, default, traced[name])
+        codes = torch.tensor([KIND_CODES[kind] for kind in kinds], dtype=torch.int64)
+        return Workload(Structure(layers, codes, traced, torch.arange(len(kinds)), engines))
+
+    @staticmethod
+    def concat(workloads: Sequence["Workload"]) -> "Workload":
+        """Return one table with the rows of all, one network after another; gradients are kept.
+
+        Activation memory is not carried over: two networks have no common schedule.
+        """
+        if not workloads:
+            raise WorkloadError("nothing to concatenate")
+        structures = [w.structure for w in workloads]
+        names = list(SIZES)
+        offsets = [0]
+        for s in structures:
+            offsets.append(offsets[-1] + s.n_ops)
+        joined = Structure(
+            layers=tuple(layer for s in structures for layer in s.layers),
+            kind_codes=torch.cat([s.kind_codes for s in structures]),
+            traced={n: torch.cat([s.traced[n] for s in structures]) for n in names},
+            ops=torch.cat([s.ops + o for s, o in zip(structures, offsets, strict=False)]),
+            engines=tuple(e for s in structures for e in s.engines),
+            functions=tuple(f for s in structures for f in (s.functions or [""] * len(s.layers))),
+            warnings=tuple(w for s in structures for w in s.warnings),
+        )
+        changed = {n for w in workloads for n in w.changed}
+        return Workload(joined, {n: torch.cat([w.column(n) for w in workloads]) for n in changed})
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the table as a pandas frame: layer, kind, then every column that is used."""
+        import pandas as pd
+
+        columns: dict[str, Any] = {"layer": list(self.layers), "kind": list(self.kinds)}
+        if any(self.structure.engines):
+            columns["engine"] = list(self.structure.engines)
+        for name in SIZES:
+            values = self.column(name).detach()
+            if not bool(values.isnan().all()):
+                columns[name] = values.tolist()
+        return pd.DataFrame(columns)
+
+
+def _product(numbers: Iterable[int]) -> int:
+    total = 1
+    for number in numbers:
+        total *= number
+    return total
+
+
+def _known_column(name: str) -> None:
+    if name not in SIZES:
+        raise UnknownName(f"no size is named {name!r}{did_you_mean(name, SIZES)}")
+
+
+def _known_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise UnknownName(f"no kind of op is named {kind!r}{did_you_mean(kind, KINDS)}")
+
+
+def _is_sequence(values: object) -> bool:
+    return isinstance(values, Sequence) or (isinstance(values, Tensor) and values.dim() > 0)
+
+
+def _as_column(name: str, values: Tensor | Sequence[float] | float, rows: int) -> Tensor:
+    column = values if isinstance(values, Tensor) else torch.tensor(values, dtype=torch.float64)
+    column = column.to(torch.float64)
+    if column.dim() == 0:
+        return column.expand(rows)
+    if column.shape != (rows,):
+        raise WorkloadError(f"{name!r} has shape {tuple(column.shape)}; expected ({rows},)")
+    return column
+
+
+def _frame_column(name: str, values: Sequence[Any]) -> Tensor:
+    try:
+        return torch.tensor([float("nan") if v is None else float(v) for v in values], dtype=torch.float64)
+    except (TypeError, ValueError):
+        raise WorkloadError(f"column {name!r} holds something that is not a number") from None
+
+
+def _check_frame_column(name: str, column: Tensor, layers: Sequence[str]) -> None:
+    wrong = (column < 0) | column.isinf()
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise WorkloadError(f"row {row}, layer {layers[row]!r}: {name} is {column[row].item():g}; expected 0 or more")
+
+
+def _check_values(columns: Mapping[str, Tensor], least: float) -> None:
+    for name, column in columns.items():
+        wrong = ~(column >= least) | column.isinf()
+        if bool(wrong.any()):
+            row = int(wrong.nonzero()[0])
+            raise WorkloadError(f"row {row}: {name} is {column[row].item():g}; expected {least:g} or more")
+
+
+def _completed(sizes: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
+    """Every column; those not given hold their default or NaN, without memory of their own."""
+    usual = defaults()
+    traced: dict[str, Tensor] = {}
+    for name in SIZES:
+        default = torch.tensor(usual.get(name, float("nan")), dtype=torch.float64)
+        if name not in sizes:
+            traced[name] = default.expand(rows)
+        elif name in usual and bool(sizes[name].isnan().any()):
+            traced[name] = torch.where(sizes[name].isnan(), default, sizes[name])
+        else:
+            traced[name] = sizes[name]
+    return traced
+
+
+def _kind_defaults(kind: str, traced: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Sizes that equal another one unless given."""
+    if kind == "attention":
+        return {"dv": traced["dhead"]}
+    if kind == "rnn":
+        return {"hidden": traced["cout"]}
+    if kind == "pool":
+        return {"cin": traced["cout"]}
+    return {}
