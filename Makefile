@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(VENV)/lib/python*/site-packages/torch/version.py
 
+OLD_PYTHON := 'import sys; sys.exit(sys.version_info < (3, 11) and "hwcost needs Python 3.11 or \
+  newer and this is %d.%d; name another: make PYTHON=python3.12" % sys.version_info[:2])'
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint bench clean
@@ -36,10 +39,9 @@ clean: ## remove build products and caches; .venv stays
 # torch comes first and alone, at the pinned version, so that nothing after it can choose a build;
 # the last lines see to it that nothing did.
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hwcost needs Python 3.11 or newer; this is %d.%d. Name another: make PYTHON=python3.11" % sys.version_info[:2])'
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(PYTHON) -c $(OLD_PYTHON) && $(PYTHON) -m venv --clear $(VENV); }
 	$(BIN)/python -m pip install -q -c constraints.txt torch
 	@cp $(TORCH) $(VENV)/torch-version.py
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
-	@diff $(VENV)/torch-version.py $(TORCH) || { echo 'another build of torch replaced the pinned one'; exit 1; }
+	@diff $(VENV)/torch-version.py $(TORCH) || { echo 'another build of torch replaced the pinned one'; $(BIN)/python -m pip uninstall -q -y torch; exit 1; }
 	@touch $@

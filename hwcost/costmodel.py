@@ -14,12 +14,12 @@ from torch import Tensor
 from hwcost.compile import Formula, compile_formula
 from hwcost.derived import derived_exprs
 from hwcost.errors import HwcostWarning
-from hwcost.evaluate import Bound, bind, check_finite, evaluate, picked, table_rows
+from hwcost.evaluate import Bound, bind, check_finite, evaluate, table_rows
 from hwcost.formula import symbol
 from hwcost.loading import load
-from hwcost.memorycost import Memory
+from hwcost.memorycost import MemoryMetric
 from hwcost.oplevel import OpMetric
-from hwcost.plan import Candidate, Group, Plan, make_plan, require_supported
+from hwcost.plan import Candidate, Group, Plan, make_plan, plan_by_size, require_supported
 from hwcost.platform import Engine, Platform
 from hwcost.workload import Structure, Workload
 
@@ -162,8 +162,8 @@ class CostModel:
         return OpMetric(self, self._latency if "latency" in self.platform.metrics else self)
 
     @cached_property
-    def _memory(self) -> Memory:
-        return Memory(self)
+    def _memory(self) -> MemoryMetric:
+        return MemoryMetric(self)
 
     @cached_property
     def _latency(self) -> "CostModel":
@@ -178,7 +178,7 @@ class CostModel:
 
     def _make_plan(self, workload: Workload) -> Plan:
         structure = workload.structure
-        if not self.by_engine and self.metric.reduce is None:
+        if not self.platform.engines or (not self.by_engine and self.metric.reduce is None):
             return plan_by_size(self.platform, structure, "macs" in self.metric.reads)
         if self.place_by != self.metric.name:
             placing = CostModel(self.platform, self.place_by, on_unsupported="warn")
@@ -234,6 +234,8 @@ class CostModel:
         return bounds[key]
 
     def _check_supported(self, plan: Plan) -> None:
+        if self.metric.reduce is not None:
+            return
         if plan.problems and self.on_unsupported == "error":
             require_supported(plan)
         if plan.problems:
@@ -283,11 +285,10 @@ class CostModel:
         values = evaluate(bound, workload)
         if "weight" in workload.changed:
             return (table_rows(bound, values) * workload.changed["weight"]).sum()
-        weight = workload.structure.traced["weight"]
-        fixed = (bound.fixed * weight.to(bound.fixed.device)[bound.fixed_rows]).sum()
+        total = bound.fixed_sum
         for part, value in zip(bound.parts, values, strict=True):
-            fixed = fixed + (value * picked(part, weight.to(value.device))).sum()
-        return fixed
+            total = total + (value if part.weight is None else value * part.weight).sum()
+        return total
 
 
 def _rebuild(platform: Platform, metric: str, place_by: str, on_unsupported: str) -> CostModel:

@@ -19,8 +19,9 @@ Loc = tuple[str | int, ...]
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 30
-MAX_NODES = 50_000
+MAX_NODES = 20_000
 _MAX_DIGITS = 60
+_MAX_KEY = 100
 
 
 class Place(NamedTuple):
@@ -195,6 +196,8 @@ def _key(event: yaml.NodeEvent, parent: _Open, place: Place, lines: Mapping[Loc,
     if not isinstance(key, str):
         shown = event.value[:40] if isinstance(event, yaml.ScalarEvent) else "a list or mapping"
         raise DescriptorError(f"{place}: key {shown!r} is not text; put it in quotes")
+    if len(key) > _MAX_KEY:
+        raise DescriptorError(f"{place}: key {key[:40] + '...'!r} is longer than {_MAX_KEY} characters")
     if key in parent.holder:
         first = lines[(*parent.loc, key)].line
         raise DescriptorError(f"{place}: key {key!r} is given twice; first in line {first}")

@@ -23,6 +23,7 @@ class Part:
         fixed: the values where nothing changes; shape ``(rows of the part,)``.
         extent: changing columns whose 0 makes the row cost 0.
         dead: rows that cost 0 whatever changes, None where there are none.
+        weight: expected executions, shape ``(rows of the part,)``; None where all are 1.
     """
 
     rows: Tensor | None
@@ -31,6 +32,7 @@ class Part:
     fixed: Tensor | None
     extent: tuple[str, ...]
     dead: Tensor | None = None
+    weight: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,7 @@ class Bound:
     Attributes:
         parts: those whose values change with the columns.
         fixed: values that do not change, with the row of each; shapes ``(fixed rows,)``.
+        fixed_sum: their sum, each ``weight`` times, a scalar.
         order: position of each table row in the parts' values, the fixed ones and a last 0
             for rows without a price; int64, shape ``(rows,)``.
     """
@@ -47,6 +50,7 @@ class Bound:
     parts: tuple[Part, ...]
     fixed: Tensor
     fixed_rows: Tensor
+    fixed_sum: Tensor
     order: Tensor
 
 
@@ -90,7 +94,9 @@ def bind(workload: Workload, groups: Sequence[Group], formulas: Sequence[Formula
         taken = slice(None) if part.rows is None else part.rows.cpu()
         order[taken] = torch.arange(position, position + part.count)
         position += part.count
-    return Bound(changing, torch.cat([*fixed, nothing]), fixed_rows.to(device), order.to(device))
+    values = torch.cat([*fixed, nothing])
+    fixed_sum = (values * columns["weight"][fixed_rows].to(device)).sum()
+    return Bound(changing, values, fixed_rows.to(device), fixed_sum, order.to(device))
 
 
 def evaluate(bound: Bound, workload: Workload) -> list[Tensor]:
@@ -161,9 +167,18 @@ def _part(
             if name not in workload.changed:
                 dead |= pick(columns[name]) == 0
         dead = dead.to(device)
+        weight = pick(columns["weight"]).to(device)
         if not names and not extent:
             return Part(rows, count, None, bound({}).expand(count).masked_fill(dead, 0), ())
-        return Part(rows, count, bound, None, extent, dead if bool(dead.any()) else None)
+        return Part(
+            rows,
+            count,
+            bound,
+            None,
+            extent,
+            dead=dead if bool(dead.any()) else None,
+            weight=weight if bool((weight != 1).any()) else None,
+        )
 
 
 def _raise_missing(workload: Workload, group: Group, name: str, index: int, what: str) -> None:

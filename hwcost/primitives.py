@@ -24,13 +24,11 @@ class Primitive:
         forward: the value; operands have shape ``(rows,)`` or ``()``.
         slopes: one for each operand, None where there is none.
         traced: the value for torch's own differentiation, where ``forward`` has other slopes.
-        keeps_result: whether a slope reads the result.
     """
 
     forward: Callable[..., Tensor]
     slopes: tuple[Slope | None, ...] = ()
     traced: Callable[..., Tensor] | None = None
-    keeps_result: bool = False
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -147,7 +145,6 @@ PRIMITIVES: dict[str, Primitive] = {
     "div": Primitive(
         torch.div,
         (lambda g, y, a, b: g / b, lambda g, y, a, b: -(g / b) * y),
-        keeps_result=True,
     ),
     "ceil": Primitive(torch.ceil, (lambda g, y, a: g,), _traced_ceil),
     "floor": Primitive(torch.floor, (lambda g, y, a: g,), _traced_floor),
@@ -164,18 +161,16 @@ PRIMITIVES: dict[str, Primitive] = {
         torch.sqrt,
         (lambda g, y, a: _masked(g / (2 * y), y == 0),),
         lambda a: _away_from_zero(a, torch.sqrt),
-        keeps_result=True,
     ),
     "root": Primitive(
         _root,
         (lambda g, y, a, q: _masked(g * y / (q * a), a == 0), None),
         _traced_root,
-        keeps_result=True,
     ),
-    "exp": Primitive(torch.exp, (lambda g, y, a: g * y,), keeps_result=True),
+    "exp": Primitive(torch.exp, (lambda g, y, a: g * y,)),
     "log": Primitive(torch.log, (lambda g, y, a: g / a,)),
     "logb": Primitive(_logb, (lambda g, y, a, b: g / (a * torch.log(b)), None), _traced_logb),
-    "pow": Primitive(_pow, (_base_slope, _exponent_slope), _traced_pow, keeps_result=True),
+    "pow": Primitive(_pow, (_base_slope, _exponent_slope), _traced_pow),
     "where": Primitive(
         torch.where,
         (

@@ -28,12 +28,18 @@ class Buffers:
         elements: numbers it holds in the traced network.
         first: the op at which it is written.
         last: the last op that reads it; the number of ops for an output of the network.
+        share: numbers it holds for each number in its producer's output; 1 but where an op has
+            several outputs, or writes into a part of a larger one.
+        reader: the first op that reads it, -1 where none does; an input of the network has this
+            op's ``a_bits``.
     """
 
     producer: Tensor
     elements: Tensor
     first: Tensor
     last: Tensor
+    share: Tensor
+    reader: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,8 +263,9 @@ class Workload:
     def from_frame(frame: "pd.DataFrame | Mapping[str, Sequence[Any]]") -> "Workload":
         """Return the table of a pandas frame or a mapping of columns.
 
-        ``layer`` and ``kind`` are needed, and the sizes that the formulas read; ``engine`` is
-        optional. An empty cell (NaN) means that the row leaves the size out.
+        ``layer`` and ``kind`` are needed, and the sizes that the formulas read. ``engine`` places
+        a row; rows with the same ``op`` are one op that several engines share. An empty cell
+        (NaN) means that the row leaves the size out.
 
         Raises:
             UnknownName: an unknown column or kind.
@@ -274,6 +281,7 @@ class Workload:
         for kind in kinds:
             _known_kind(kind)
         engines = tuple(e if isinstance(e, str) else None for e in data.pop("engine", [None] * len(kinds)))
+        ops = data.pop("op", list(range(len(kinds))))
         sizes = {name: _frame_column(name, values) for name, values in data.items()}
         for name, column in sizes.items():
             _known_column(name)
@@ -285,7 +293,8 @@ class Workload:
                 missing = mask & traced[name].isnan()
                 traced[name] = torch.where(missing, default, traced[name])
         codes = torch.tensor([KIND_CODES[kind] for kind in kinds], dtype=torch.int64)
-        return Workload(Structure(layers, codes, traced, torch.arange(len(kinds)), engines))
+        index = {op: number for number, op in enumerate(dict.fromkeys(ops))}
+        return Workload(Structure(layers, codes, traced, torch.tensor([index[o] for o in ops]), engines))
 
     @staticmethod
     def concat(workloads: Sequence["Workload"]) -> "Workload":

@@ -32,6 +32,7 @@ PUBLIC = {
     *("report", "compare", "table", "zoo"),
     *("HwcostError", "DescriptorError", "FormulaError", "UnitError", "UnknownName"),
     *("WorkloadError", "TraceError", "UnsupportedOp", "PrecisionError", "CostError"),
+    "HwcostWarning",
 }
 
 

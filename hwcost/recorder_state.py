@@ -102,6 +102,10 @@ class Converter:
             done = self._done[id(tensor)] = (tensor, self._convert(tensor))
         return done[1]
 
+    def knows(self, tensor: Tensor) -> bool:
+        """Whether this tensor was converted."""
+        return id(tensor) in self._done
+
 
 def to_meta(tensor: Tensor) -> Tensor:
     """Return a tensor of the same shape, strides and type that has no memory."""

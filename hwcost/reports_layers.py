@@ -1,0 +1,228 @@
+"""The report of one network on one platform, op by op."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from hwcost.explain_sizes import sizes_text
+from hwcost.ops import BITS, KINDS, SIZES
+from hwcost.plan import FREE, STATUSES, UNSUPPORTED
+from hwcost.reports_costs import STATUS_MEANS, Priced
+from hwcost.reports_coverage import derived, percent
+from hwcost.reports_format import Column, Sheet
+from hwcost.reports_memory import memory_lines, peak_line
+from hwcost.reports_tabular import Tabular, column_name, si
+from hwcost.units import engineering
+from hwcost.workload import Workload
+
+
+@dataclass(frozen=True, eq=False)
+class Report(Tabular):
+    """What each op of a network costs on a platform, and why so much is known about it.
+
+    Attributes:
+        costs: the priced network: totals, rows, plan and coverage.
+    """
+
+    costs: Priced
+
+    def __repr__(self) -> str:
+        c = self.costs
+        return f"Report({c.name!r} on {c.platform.name!r}: {len(c.workload)} ops)"
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """The network's cost by each metric, in SI base units; ``latency_s`` and so on."""
+        return {
+            column_name(m): self.costs.totals[m.name] * si(m) for m in self.costs.metrics
+        }
+
+    @cached_property
+    def _sizes(self) -> list[str]:
+        return [sizes_text(kind, sizes) for kind, sizes in row_sizes(self.costs.workload)]
+
+    @cached_property
+    def _macs(self) -> list[float]:
+        return derived(self.costs.workload, self.costs.plan, "macs").tolist()
+
+    @cached_property
+    def _engines(self) -> list[str]:
+        names = [*self.costs.platform.engines, ""]
+        return [names[engine] for engine in self.costs.plan.engine.tolist()]
+
+    @cached_property
+    def _statuses(self) -> list[str]:
+        return [STATUSES[status] for status in self.costs.plan.status.tolist()]
+
+    @cached_property
+    def _bits(self) -> list[str]:
+        plan, kinds = self.costs.plan, self.costs.workload.kinds
+        pairs = zip(plan.bits["w_bits"].tolist(), plan.bits["a_bits"].tolist(), kinds, strict=True)
+        return [_bits_of(w, a, kind) for w, a, kind in pairs]
+
+    def columns(self) -> Mapping[str, Any]:
+        """Return one value for each op: names, sizes, bits, MACs, costs in SI units, shares."""
+        c = self.costs
+        columns: dict[str, Any] = {
+            "layer": list(c.workload.layers),
+            "kind": list(c.workload.kinds),
+            "sizes": self._sizes,
+            "engine": self._engines,
+            "status": self._statuses,
+            "w_bits": c.plan.bits["w_bits"].tolist(),
+            "a_bits": c.plan.bits["a_bits"].tolist(),
+            "weight": c.workload.column("weight").tolist(),
+            "macs": self._macs,
+        }
+        for metric in c.metrics:
+            columns[column_name(metric)] = (c.rows[metric.name] * si(metric)).tolist()
+        for metric in c.metrics:
+            if metric.reduce is None:
+                columns[f"{metric.name}_share"] = c.share(metric.name)
+        return columns
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the report says as plain data, numbers in SI units."""
+        c = self.costs
+        return {
+            "model": c.name,
+            "platform": c.platform.name,
+            "title": c.platform.title,
+            "status": c.platform.status,
+            "sources": dict(c.platform.sources),
+            "precision": c.precision,
+            "placed_by": c.placed_by or None,
+            "coverage": {
+                "macs": c.coverage.macs,
+                "bytes": c.coverage.bytes,
+                "default_macs": c.coverage.default_macs,
+                "kinds": c.coverage.kinds,
+            },
+            "totals": self.totals,
+            "lower_bounds": [column_name(m) for m in c.metrics if c.partial(m.name)],
+            **super().to_dict(),
+        }
+
+    def sheet(self) -> Sheet:
+        """Return the report as text."""
+        c = self.costs
+        return Sheet(
+            title=f"{c.name} on {c.platform.name}: {c.platform.title}",
+            columns=self._text_columns(),
+            facts=self._facts(),
+            results=self._results(),
+            notes=self._notes(),
+        )
+
+    def _facts(self) -> list[tuple[str, str]]:
+        p, c = self.costs.platform, self.costs
+        facts = [("status", STATUS_MEANS.get(p.status, p.status))]
+        facts += [("source" if i == 0 else "", text) for i, text in enumerate(p.sources.values())]
+        facts += [("leaves out", p.note)] if p.note else []
+        facts.append(("precision", c.precision or "-"))
+        facts.append(("covers", str(c.coverage)))
+        if c.placed_by:
+            facts.append(("placed by", f"{c.placed_by}: each op runs on the engine where it is least"))
+        return facts
+
+    def _text_columns(self) -> list[Column]:
+        c = self.costs
+        weights = c.workload.column("weight").tolist()
+        several = len(c.platform.engines) > 1
+        odd = any(status not in ("modelled", "free") for status in self._statuses)
+        columns = [
+            Column("layer", [name or "(model)" for name in c.workload.layers], shrinks=True),
+            Column("kind", c.workload.kinds, rank=1),
+            Column("sizes", self._sizes, rank=5, shrinks=True),
+        ]
+        columns += [Column("times", [f"{w:.4g}" for w in weights], True, 2)] if _varied(weights) else []
+        columns += [Column("engine", self._engines, rank=3)] if several else []
+        columns += [Column("status", self._statuses, rank=2 if odd else 7)]
+        columns += [Column("bits", self._bits, rank=8 if len(set(self._bits)) < 3 else 4)]
+        if not any(_is_macs(m) for m in c.metrics):
+            columns.append(Column("MACs", [engineering(m, "1") if m else "" for m in self._macs], True, 6))
+        for index, metric in enumerate(c.metrics):
+            columns += self._metric_columns(index)
+        return columns
+
+    def _metric_columns(self, index: int) -> list[Column]:
+        metric = self.costs.metrics[index]
+        rows, unit = self.costs.rows[metric.name].tolist(), metric.unit.text
+        cells = [self._cell(row, value, unit, metric.name) for row, value in enumerate(rows)]
+        columns = [Column(_heading(metric.name, metric.reduce), cells, True, 0 if index == 0 else 3 + index)]
+        if index == 0 and metric.reduce is None:
+            columns.append(Column("share", [_share(s) for s in self.costs.share(metric.name)], True, 3))
+        return columns
+
+    def _cell(self, row: int, value: float, unit: str, metric: str) -> str:
+        if math.isnan(value):
+            return "?"
+        model = self.costs.models[metric]
+        if value == 0 and model.by_engine and self.costs.is_free(row):
+            return "free"
+        return engineering(value, unit)
+
+    def _results(self) -> list[tuple[str, str]]:
+        c = self.costs
+        results = []
+        for metric in c.metrics:
+            text = c.total_text(metric.name)
+            if metric.reduce is not None:
+                text += peak_line(c, metric.name)
+            results.append((metric.name, text))
+        if not any(_is_macs(m) for m in c.metrics):
+            results.append(("MACs", engineering(math.fsum(_numbers(self._macs)), "1")))
+        return results + memory_lines(c)
+
+    def _notes(self) -> list[str]:
+        c = self.costs
+        notes = [f"warning: {text}" for text in c.workload.structure.warnings]
+        problems = list(c.plan.problems.values())
+        notes += [f"no price: {text}" for text in problems[:5]]
+        notes += [f"no price: {len(problems) - 5} more ops"] if len(problems) > 5 else []
+        if any(c.partial(m.name) for m in c.metrics):
+            notes.append("'>=': a lower bound, since ops without a price are missing in the sum")
+        return notes
+
+
+def row_sizes(workload: Workload) -> list[tuple[str, dict[str, float]]]:
+    """Return the kind and the sizes of each row, bits left out."""
+    columns = {n: workload.column(n).detach().tolist() for n in SIZES if n not in BITS}
+    return [
+        (kind, {name: columns[name][row] for name in KINDS[kind].sizes})
+        for row, kind in enumerate(workload.kinds)
+    ]
+
+
+def _bits_of(w_bits: float, a_bits: float, kind: str) -> str:
+    def of(letter: str, bits: float) -> str:
+        return "" if math.isnan(bits) else f"{letter}{bits:g}"
+
+    weighted = "bias" in KINDS[kind].sizes
+    return of("w", w_bits) * weighted + of("a", a_bits) or "float"
+
+
+def _is_macs(metric: Any) -> bool:
+    """Whether a metric is the number of MACs itself, which then needs no column of its own."""
+    return metric.row is not None and str(metric.row) == "macs"
+
+
+def _varied(weights: list[float]) -> bool:
+    return any(w != 1 for w in weights)
+
+
+def _share(share: float) -> str:
+    return "" if share == 0 or math.isnan(share) else percent(share)
+
+
+def _heading(name: str, reduce: str | None) -> str:
+    return "live" if reduce is not None else name.replace("_", " ")
+
+
+def _numbers(values: list[float]) -> list[float]:
+    return [value for value in values if not math.isnan(value)]
+
+
+assert STATUSES[UNSUPPORTED] == "unsupported" and STATUSES[FREE] == "free"

@@ -1,0 +1,138 @@
+"""nn.Module -> op table."""
+
+import inspect
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hwcost.errors import HwcostWarning, TraceError
+from hwcost.ops import SIZES, defaults, kind_sizes
+from hwcost.recorder import record
+from hwcost.recorder_values import Recording
+from hwcost.tracing_lift import Lifted, lift
+from hwcost.workload import KIND_CODES, Structure, Workload
+
+Shape = Sequence[int] | Sequence[Sequence[int]]
+
+
+def trace(
+    model: nn.Module,
+    example: Any = None,
+    *,
+    input_shape: Shape | None = None,
+    input_example: Any = None,
+    w_bits: float | None = None,
+    a_bits: float | None = None,
+) -> Workload:
+    """Return the op table of one inference of ``model``, in evaluation mode.
+
+    Every op that computes something from the inputs is a row; what depends on parameters alone
+    is computed before inference. The model is left as it was.
+
+    Args:
+        example: a tensor, the input; a tuple or list, the positional arguments if ``forward``
+            takes that many, else one argument; a dict, the keyword arguments if ``forward``
+            takes these names, else one argument.
+        input_shape: in place of an example, the shape of the input without the batch, which
+            is 1, or several such shapes.
+        input_example: another name of ``example``.
+        w_bits: bits of all weights; open if left out, and then a platform's choice.
+        a_bits: bits of all activations.
+
+    Raises:
+        TraceError: the example is missing or does not fit, the model raises, or it runs no op.
+    """
+    if not isinstance(model, nn.Module):
+        found = f"the class {model.__name__!r}" if isinstance(model, type) else type(model).__name__
+        raise TraceError(f"trace(...) needs an nn.Module; got {found}")
+    args, kwargs = _arguments(model, _example(model, example, input_shape, input_example))
+    recording = record(model, args, kwargs)
+    lifted = lift(recording)
+    if not lifted.kinds:
+        raise TraceError(_nothing(model, recording))
+    if lifted.warnings:
+        warnings.warn("; ".join(lifted.warnings), HwcostWarning, stacklevel=2)
+    return _workload(lifted).with_precision(w_bits, a_bits)
+
+
+def _nothing(model: nn.Module, recording: Recording) -> str:
+    name = type(model).__name__
+    calls = len(recording.calls)
+    return f"{name} computed nothing from its inputs ({calls} torch calls were recorded)"
+
+
+def _example(model: nn.Module, example: Any, shape: Shape | None, alias: Any) -> Any:
+    given = [value for value in (example, alias, shape) if value is not None]
+    if not given:
+        raise TraceError("trace(...) needs an example input: pass example=... or input_shape=...")
+    if len(given) > 1:
+        raise TraceError(
+            "trace(...) takes one of example=..., input_example=... and input_shape=..."
+        )
+    return given[0] if shape is None else _random(model, shape)
+
+
+def _random(model: nn.Module, shape: Shape) -> Any:
+    """Return random tensors of the model's type and device, batch 1."""
+    shapes = (shape,) if all(isinstance(size, int) for size in shape) else tuple(shape)
+    for one in shapes:
+        if not isinstance(one, Sequence) or not all(type(s) is int and s > 0 for s in one):
+            raise TraceError(f"input_shape is {shape!r}; expected whole numbers above 0")
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    generator = torch.Generator().manual_seed(0)
+    tensors = tuple(
+        torch.randn(1, *one, generator=generator).to(like.device, like.dtype) for one in shapes
+    )
+    return tensors[0] if shapes == (shape,) else tensors
+
+
+def _arguments(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return positional and keyword arguments; see ``trace``."""
+    if isinstance(example, (tuple, list)) and not hasattr(example, "_fields"):
+        if _takes(model, tuple(example), {}):
+            return tuple(example), {}
+    elif isinstance(example, Mapping) and _takes(model, (), example):
+        return (), dict(example)
+    return (example,), {}
+
+
+def _takes(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[Any, Any]) -> bool:
+    if not all(isinstance(name, str) for name in kwargs):
+        return False
+    try:
+        inspect.signature(model.forward).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    except ValueError:  # a compiled forward without a signature
+        return True
+    return True
+
+
+def _workload(lifted: Lifted) -> Workload:
+    count = len(lifted.kinds)
+    structure = Structure(
+        layers=tuple(lifted.layers),
+        kind_codes=torch.tensor([KIND_CODES[kind] for kind in lifted.kinds]),
+        traced=_columns(lifted),
+        ops=torch.arange(count),
+        engines=(None,) * count,
+        functions=tuple(lifted.functions),
+        buffers=lifted.buffers,
+        warnings=lifted.warnings,
+    )
+    return Workload(structure)
+
+
+def _columns(lifted: Lifted) -> dict[str, Tensor]:
+    """Return every column; a size that a row's kind has and the row left out has its default."""
+    usual = defaults()
+    rows = []
+    for kind, sizes in zip(lifted.kinds, lifted.sizes, strict=True):
+        own = {name: usual.get(name, math.nan) for name in kind_sizes(kind)} | sizes
+        rows.append([own.get(name, math.nan) for name in SIZES])
+    table = torch.tensor(rows, dtype=torch.float64).T.contiguous()
+    return dict(zip(SIZES, table.unbind(), strict=True))
