@@ -81,7 +81,8 @@ class Formula:
         """
         inputs = [_column(columns, name, self.names) for name in self.names]
         shape = inputs[0].shape if inputs else self._shape
-        if len(shape) != 1 or any(x.shape != shape for x in inputs) or len(self._shape):
+        static_fits = len(self._shape) == 0 or self._shape in ((1,), shape)
+        if not static_fits or len(shape) != 1 or any(x.shape != shape for x in inputs):
             shape = _common_shape(dict(zip(self.names, inputs, strict=True)), self._shape)
             inputs = [x.expand(shape or (1,)) for x in inputs]
         result = self._result(inputs)

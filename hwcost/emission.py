@@ -373,7 +373,7 @@ def _emit_known(scope: Scope, node: Node, args: list[Operand]) -> Operand:
 def _emit_product(scope: Scope, node: Node, args: list[Operand]) -> Operand:
     powers = [_power(scope, a, e) for a, e in zip(args, node.data, strict=True)]
     product: Operand = 1.0
-    for power in sorted(powers, key=_changes, reverse=True):
+    for power in sorted(powers, key=_changes):
         product = scope.apply("mul", power, product)
     return product
 

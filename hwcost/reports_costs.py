@@ -114,7 +114,9 @@ def parse_precision(text: str) -> dict[str, float]:
     if not text.strip() or found is None:
         raise WorkloadError(f"precision is {text!r}; expected bits such as 'w8a8' or 'w4a8'")
     names = ("w_bits", "a_bits", "o_bits")
-    return {n: float(bits) for n, bits in zip(names, found.groups(), strict=True) if bits is not None}
+    return {
+        n: float(bits) for n, bits in zip(names, found.groups(), strict=True) if bits is not None
+    }
 
 
 def price(

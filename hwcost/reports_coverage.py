@@ -37,7 +37,9 @@ class Coverage:
 
     def sentences(self) -> list[str]:
         """What is priced, and what is not."""
-        parts = [f"{percent(self.macs)} of MACs and {percent(self.bytes)} of bytes priced by formulas"]
+        parts = [
+            f"{percent(self.macs)} of MACs and {percent(self.bytes)} of bytes priced by formulas"
+        ]
         if self.default_macs > 0 or self.default_bytes > 0:
             shares = f"{percent(self.default_macs)} of MACs, {percent(self.default_bytes)} of bytes"
             parts.append(f"of these by the platform's default formula: {shares}")
@@ -58,13 +60,19 @@ def percent(share: float) -> str:
     digits = f"{100 * share:.3g}"
     if share < 1 and float(digits) >= 100:
         return "> 99.9 %"
-    return "< 0.01 %" if 0 < share < 1e-4 else f"{float(f'{100 * share:.2f}' if share < 0.01 else digits):g} %"
+    return (
+        "< 0.01 %"
+        if 0 < share < 1e-4
+        else f"{float(f'{100 * share:.2f}' if share < 0.01 else digits):g} %"
+    )
 
 
 def coverage(workload: Workload, plan: Plan) -> Coverage:
     """Return what of a network a plan prices."""
     macs = derived(workload, plan, "macs")
-    moved = sum((derived(workload, plan, name) for name in ("in_bytes", "out_bytes", "w_bytes")), 0 * macs)
+    moved = sum(
+        (derived(workload, plan, name) for name in ("in_bytes", "out_bytes", "w_bytes")), 0 * macs
+    )
     by_default = plan.status == DEFAULT
     priced = by_default | (plan.status == MODELLED)
     return Coverage(

@@ -35,9 +35,7 @@ class Report(Tabular):
     @property
     def totals(self) -> dict[str, float]:
         """The network's cost by each metric, in SI base units; ``latency_s`` and so on."""
-        return {
-            column_name(m): self.costs.totals[m.name] * si(m) for m in self.costs.metrics
-        }
+        return {column_name(m): self.costs.totals[m.name] * si(m) for m in self.costs.metrics}
 
     @cached_property
     def _sizes(self) -> list[str]:
@@ -124,7 +122,9 @@ class Report(Tabular):
         facts.append(("precision", c.precision or "-"))
         facts.append(("covers", str(c.coverage)))
         if c.placed_by:
-            facts.append(("placed by", f"{c.placed_by}: each op runs on the engine where it is least"))
+            facts.append(
+                ("placed by", f"{c.placed_by}: each op runs on the engine where it is least")
+            )
         return facts
 
     def _text_columns(self) -> list[Column]:
@@ -137,12 +137,16 @@ class Report(Tabular):
             Column("kind", c.workload.kinds, rank=1),
             Column("sizes", self._sizes, rank=5, shrinks=True),
         ]
-        columns += [Column("times", [f"{w:.4g}" for w in weights], True, 2)] if _varied(weights) else []
+        columns += (
+            [Column("times", [f"{w:.4g}" for w in weights], True, 2)] if _varied(weights) else []
+        )
         columns += [Column("engine", self._engines, rank=3)] if several else []
         columns += [Column("status", self._statuses, rank=2 if odd else 7)]
         columns += [Column("bits", self._bits, rank=8 if len(set(self._bits)) < 3 else 4)]
         if not any(_is_macs(m) for m in c.metrics):
-            columns.append(Column("MACs", [engineering(m, "1") if m else "" for m in self._macs], True, 6))
+            columns.append(
+                Column("MACs", [engineering(m, "1") if m else "" for m in self._macs], True, 6)
+            )
         for index, metric in enumerate(c.metrics):
             columns += self._metric_columns(index)
         return columns
@@ -151,9 +155,15 @@ class Report(Tabular):
         metric = self.costs.metrics[index]
         rows, unit = self.costs.rows[metric.name].tolist(), metric.unit.text
         cells = [self._cell(row, value, unit, metric.name) for row, value in enumerate(rows)]
-        columns = [Column(_heading(metric.name, metric.reduce), cells, True, 0 if index == 0 else 3 + index)]
+        columns = [
+            Column(
+                _heading(metric.name, metric.reduce), cells, True, 0 if index == 0 else 3 + index
+            )
+        ]
         if index == 0 and metric.reduce is None:
-            columns.append(Column("share", [_share(s) for s in self.costs.share(metric.name)], True, 3))
+            columns.append(
+                Column("share", [_share(s) for s in self.costs.share(metric.name)], True, 3)
+            )
         return columns
 
     def _cell(self, row: int, value: float, unit: str, metric: str) -> str:

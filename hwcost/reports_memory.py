@@ -94,6 +94,8 @@ def _limit(costs: Priced, limit: Limit) -> str:
         if math.isnan(total):
             return f"{limit.text}: not known"
         scale = costs.platform.metrics[name].unit.value
-        values[symbol(name)] = sympy.Rational(total) * sympy.Rational(scale.numerator, scale.denominator)
+        values[symbol(name)] = sympy.Rational(total) * sympy.Rational(
+            scale.numerator, scale.denominator
+        )
     met = limit.condition.xreplace(values)
     return f"{limit.text}: {'met' if met == sympy.true else 'NOT MET'}"

@@ -40,7 +40,9 @@ def column_name(metric: Metric) -> str:
     named = _UNIT_NAMES.get(unit)
     if named is None:
         named = unit.lower().replace("/", "_per_").replace("*", "_").replace("^", "")
-    return metric.name if not named or metric.name.endswith(f"_{named}") else f"{metric.name}_{named}"
+    return (
+        metric.name if not named or metric.name.endswith(f"_{named}") else f"{metric.name}_{named}"
+    )
 
 
 def si(metric: Metric) -> float:
@@ -137,8 +139,8 @@ class Tabular(ABC):
     def _repr_html_(self) -> str:
         return self.to_html()
 
-    def __rich__(self) -> "_ForTerminal":
-        return _ForTerminal(self.sheet())
+    def __rich__(self) -> "ForTerminal":
+        return ForTerminal(self.sheet())
 
 
 def format_of(path: Path) -> str:
@@ -149,7 +151,9 @@ def format_of(path: Path) -> str:
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        found = f"{suffix!r} of {path.name!r} is" if suffix else f"no suffix in {path.name!r}, which is"
+        found = (
+            f"{suffix!r} of {path.name!r} is" if suffix else f"no suffix in {path.name!r}, which is"
+        )
         raise ReportError(f"{found} no format; known: {', '.join(SUFFIXES)}")
     return SUFFIXES[suffix]
 
@@ -163,7 +167,9 @@ def require_pyarrow() -> None:
     from importlib.util import find_spec
 
     if find_spec("pyarrow") is None:
-        raise ReportError("parquet needs pyarrow, which is not installed: pip install 'hwcost[parquet]'")
+        raise ReportError(
+            "parquet needs pyarrow, which is not installed: pip install 'hwcost[parquet]'"
+        )
 
 
 def jsonable(value: Any) -> Any:
@@ -174,12 +180,14 @@ def jsonable(value: Any) -> Any:
         return value
     if isinstance(value, Sequence) or hasattr(value, "tolist"):
         items = value.tolist() if hasattr(value, "tolist") else value
-        return [jsonable(item) for item in items] if isinstance(items, Sequence) else jsonable(items)
+        return (
+            [jsonable(item) for item in items] if isinstance(items, Sequence) else jsonable(items)
+        )
     return float(value) if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
-class _ForTerminal:
+class ForTerminal:
     """A sheet that rich draws at the width it has."""
 
     sheet: Sheet

@@ -1,8 +1,9 @@
 """From recorded calls to the rows of an op table, with the memory that their outputs take."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hwcost.ops import KINDS
 from hwcost.recorder_values import Call, Recording, Ref, refs_in
@@ -10,19 +11,11 @@ from hwcost.tracing_facts import Facts, Row
 from hwcost.tracing_light import flat, handler_of
 from hwcost.tracing_memory import Memory
 from hwcost.tracing_names import Named, names
-from hwcost.tracing_patterns import attentions
+from hwcost.tracing_patterns import attentions, is_padding
 from hwcost.workload import Buffers
 
 #: Composites whose copies are torch's way to reach a matrix product, not the model's.
 _NO_COPIES_IN = frozenset({"einsum", "tensordot", "inner", "kron", "chain_matmul"})
-
-#: Operators that pad by themselves -> the number they pad with.
-_PADDING = {
-    "aten.convolution": 0.0,
-    "aten.max_pool1d": float("-inf"),
-    "aten.max_pool2d_with_indices": float("-inf"),
-    "aten.max_pool3d_with_indices": float("-inf"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +40,17 @@ def lift(recording: Recording) -> Lifted:
     for index, call in enumerate(recording.calls):
         lifting.add(index, call)
     return lifting.finished()
+
+
+class _Run(NamedTuple):
+    """A call that became rows: where, which function, what it read, made and overwrote."""
+
+    scope: int
+    function: str
+    inputs: Sequence[Ref]
+    rows: Sequence[Row]
+    new: Sequence[Ref]
+    written: Sequence[Ref]
 
 
 class _Lifting:
@@ -95,13 +99,7 @@ class _Lifting:
                 facts.sources[storage] = facts.sources.get(storage, frozenset()) | sources
             return
         if not self._is_absorbed(index, call, new):
-            pattern = self.patterns.get(index)
-            inputs, rows = call.inputs, self._rows_of(call) if pattern is None else [pattern.row]
-            function = call.outer or call.op.name.partition(".")[2].strip("_")
-            if pattern is not None:
-                inputs, function = pattern.inputs, pattern.function
-                new = [*new, pattern.extra]
-            self._emit(_Run(call.scope, function, inputs, rows, new, written))
+            self._emit(self._run_of(index, call, new, written))
         facts.data |= changed
 
     def _is_live(self, call: Call, written: Sequence[Ref]) -> bool:
@@ -115,7 +113,7 @@ class _Lifting:
         if self.patterns.get(index, call) is None:
             return True
         copies = call.op.name in ("aten.clone", "aten._to_copy")
-        pads = self._is_padding_of_its_readers(call)
+        pads = is_padding(call, self.facts, self.readers)
         for ref in new if pads else ():
             source = self.facts.before_padding(call.args[0])
             self.facts.unpadded[self.facts.storage(ref)] = source
@@ -124,84 +122,57 @@ class _Lifting:
             return True
         return False
 
-    def _is_padding_of_its_readers(self, call: Call) -> bool:
-        """Whether all that read a padded tensor could pad by themselves, as `same` padding does."""
-        if call.op.name != "aten.constant_pad_nd":
-            return False
-        pad, value = call.arg("pad"), float(call.arg("value") or 0)
-        storage = self.facts.storage(call.outputs[0])
-        rank = len(self.facts.shape(call.outputs[0])) - 2
-        if (
-            min(pad) < 0
-            or len(pad) > 2 * rank
-            or any(self.facts.storage(r) == storage for r in self.recording.outputs)
-        ):
-            return False
-        readers = self.readers.get(storage, [])
-        return bool(readers) and all(
-            _PADDING.get(r.op.name) == value
-            and not r.arg("transposed")
-            and self.facts.storage(r.args[0]) == storage
-            for r in readers
-        )
-
-    def _rows_of(self, index: int, call: Call) -> list[Row]:
-        known = self.patterns.get(index)
-        if known is not None:
-            return [known]
+    def _run_of(self, index: int, call: Call, new: Sequence[Ref], written: Sequence[Ref]) -> "_Run":
+        pattern = self.patterns.get(index)
+        if pattern is not None:
+            shared = self.memory.reads[self.facts.storage(pattern.extra)] > 1
+            new = [*new, pattern.extra] if shared else new
+            return _Run(call.scope, pattern.function, pattern.inputs, [pattern.row], new, written)
         handler = handler_of(call)
         if handler is None:
             self.unknown.append((len(self.rows), f"{call.op.name}.{call.op.overload}"))
             handler = flat("unknown")
-        return handler(call, self.facts)
+        function = call.outer or call.op.name.partition(".")[2].strip("_")
+        return _Run(call.scope, function, call.inputs, handler(call, self.facts), new, written)
 
-    def _emit(
-        self, call: Call, rows: Sequence[Row], new: Sequence[Ref], written: Sequence[Ref]
-    ) -> None:
+    def _emit(self, run: "_Run") -> None:
         base = len(self.rows)
-        passed_on = {i for row in rows for i in row.after}
-        final = [i for i, row in enumerate(rows) if i not in passed_on and not row.internal]
-        for i, row in enumerate(rows):
+        passed_on = {i for row in run.rows for i in row.after}
+        final = [i for i, row in enumerate(run.rows) if i not in passed_on and not row.internal]
+        for i, row in enumerate(run.rows):
             if row.after:
                 self.memory.read_rows([base + j for j in row.after], base + i)
             else:
-                self.memory.read(call.inputs, base + i)
+                self.memory.read(run.inputs, base + i)
             if i in passed_on:
                 self.memory.write_row(base + i, row.out)
-        fused = self._place(call, rows, [base + i for i in final], new, written)
-        function = call.outer or call.op.name.partition(".")[2].strip("_")
-        for row in rows:
+        fused = self._place(run, {base + i: run.rows[i].out for i in final})
+        for row in run.rows:
             weight = self._name_of(row.weight)
-            self.named.append(Named(call.scope, function, weight, row.part))
+            self.named.append(Named(run.scope, run.function, weight, row.part))
             self.rows.append((row.kind, {**self._flagged(row), "fused": float(fused)}))
 
-    def _place(
-        self,
-        call: Call,
-        rows: Sequence[Row],
-        final: Sequence[int],
-        new: Sequence[Ref],
-        written: Sequence[Ref],
-    ) -> bool:
-        """Give the results of a call their memory; return whether it is one of its inputs'."""
-        if not new:
-            for ref in written:
-                if not self.memory.has(ref):
-                    self._write(ref, rows, final)
-                    return False
-            return True
-        data = [r for r in call.inputs if self.facts.is_data(r)]
-        if rows[0].fusable and len(data) == 1 and self.memory.may_overwrite(data[0], new[0]):
-            self.memory.share(data[0], new)
-            return True
-        for i, ref in enumerate(new):
-            if i == 0 or self.memory.reads[self.facts.storage(ref)]:
-                self._write(ref, rows, final)
-        return False
+    def _place(self, run: "_Run", final: Mapping[int, int]) -> bool:
+        """Give a call's results memory; return whether it is an input's.
 
-    def _write(self, ref: Ref, rows: Sequence[Row], final: Sequence[int]) -> None:
-        base = len(self.rows)
-        self.memory.write(ref, final, [rows[i - base].out for i in final])
+        Args:
+            run: the call.
+            final: the rows that write its results, and how many numbers each.
+        """
+        if not run.new:
+            fresh = [ref for ref in run.written if not self.memory.has(ref)]
+            for ref in fresh:
+                self.memory.write(ref, final)
+            return not fresh
+        data = [r for r in run.inputs if self.facts.is_data(r)]
+        fusable = run.rows[0].fusable and len(data) == 1
+        if fusable and self.memory.may_overwrite(data[0], run.new[0]):
+            self.memory.share(data[0], run.new)
+            return True
+        for i, ref in enumerate(run.new):
+            if i == 0 or self.memory.reads[self.facts.storage(ref)]:
+                self.memory.write(ref, final)
+        return False
 
     def _name_of(self, weight: Ref | None) -> str:
         sources = self.facts.parameters_of([weight]) if weight is not None else frozenset()

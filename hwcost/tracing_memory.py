@@ -1,7 +1,7 @@
 """Which memory each tensor of a recording takes, from when to when."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +14,7 @@ from hwcost.workload import Buffers
 @dataclass(slots=True)
 class _Buffer:
     producer: int
-    elements: int
+    elements: float
     first: int
     last: int
     share: float = 1.0
@@ -66,13 +66,13 @@ class Memory:
         self.of_row[row] = _Buffer(row, numbers, row, row)
         self.buffers.append(self.of_row[row])
 
-    def write(self, ref: Ref, rows: Sequence[int], numbers: Sequence[int]) -> None:
-        """Take memory for a tensor that the rows write together, ``numbers`` each."""
+    def write(self, ref: Ref, rows: Mapping[int, int]) -> None:
+        """Take memory for a tensor that rows write together: row -> how many numbers it writes."""
         storage = self.facts.storage(ref)
         elements = self._extents[storage] / len(rows)
-        for row, out in zip(rows, numbers, strict=True):
+        for row, out in rows.items():
             share = elements / out if out else 0.0
-            self._add(storage, _Buffer(row, int(elements), row, row, share))
+            self._add(storage, _Buffer(row, elements, row, row, share))
 
     def share(self, source: Ref, refs: Iterable[Ref]) -> None:
         """Let tensors lie in the memory of ``source``."""

@@ -15,6 +15,9 @@ from typing import NamedTuple
 
 from hwcost.recorder_values import Scope
 
+#: Function -> what it is called in the name of a layer, where that is shorter.
+_SHORT = {"scaled_dot_product_attention": "attention"}
+
 
 class Named(NamedTuple):
     """What a row's name is made of: the module call, function, weight's name, part of the call."""
@@ -41,7 +44,8 @@ def _base(row: Named, scopes: Sequence[Scope], in_scope: Counter[int]) -> str:
         return _joined(place, row.part)
     if row.part and scope.leaf and scope.path:
         return _joined(scope.path, row.part)
-    return _joined(_joined(scope.path, row.function), row.part)
+    function = _SHORT.get(row.function, row.function)
+    return _joined(_joined(scope.path, function), row.part)
 
 
 def _place_of_weight(path: str, weight: str) -> str:

@@ -1,11 +1,19 @@
-"""Groups of calls that are one op: what multi-head attention does to return its weights."""
+"""Calls that are one op together: attention that returns its weights, padding for a convolution."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hwcost.recorder_values import Call, Ref
 from hwcost.tracing_facts import Facts, Row
 from hwcost.tracing_heavy import attention_row
+
+#: Operators that pad by themselves -> the number they pad with.
+_PADDING = {
+    "aten.convolution": 0.0,
+    "aten.max_pool1d": float("-inf"),
+    "aten.max_pool2d_with_indices": float("-inf"),
+    "aten.max_pool3d_with_indices": float("-inf"),
+}
 
 _PRODUCTS = {"aten.bmm": ("self", "mat2"), "aten.baddbmm": ("batch1", "batch2")}
 
@@ -22,6 +30,7 @@ class Pattern(NamedTuple):
     row: Row
     inputs: tuple[Ref, ...]
     extra: Ref
+    function: str = "scaled_dot_product_attention"
 
 
 def attentions(facts: Facts) -> Mapping[int, Pattern | None]:
@@ -74,3 +83,29 @@ def _heads(second: Call, facts: Facts, index: int) -> int:
             heads = features // facts.shape(second.args[1])[-1]
             return heads if heads and facts.shape(second.args[0])[0] % heads == 0 else 1
     return 1
+
+
+def is_padding(call: Call, facts: Facts, readers: Mapping[int, Sequence[Call]]) -> bool:
+    """Return whether all that read a padded tensor could pad by themselves.
+
+    So does torch compute a convolution with ``padding="same"`` whose two sides are unequal.
+
+    Args:
+        call: any call.
+        facts: the tensors.
+        readers: storage -> the calls that read it.
+    """
+    if call.op.name != "aten.constant_pad_nd":
+        return False
+    pad, value = call.arg("pad"), float(call.arg("value") or 0)
+    storage = facts.storage(call.outputs[0])
+    spatial = len(facts.shape(call.outputs[0])) - 2
+    returned = any(facts.storage(r) == storage for r in facts.recording.outputs)
+    if returned or min(pad) < 0 or len(pad) > 2 * spatial:
+        return False
+    return storage in readers and all(
+        _PADDING.get(reader.op.name) == value
+        and not reader.arg("transposed")
+        and facts.storage(reader.args[0]) == storage
+        for reader in readers[storage]
+    )

@@ -4,8 +4,6 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
-import torch
-
 from hwcost.costmodel import CostModel
 from hwcost.loading import available, load
 from hwcost.ops import KINDS
@@ -52,9 +50,11 @@ def subjects() -> list[Subject]:
             if metric.row is None or metric.needs_ops:
                 continue
             for engine in list(platform.engines) or [None]:
+                if engine is not None and not _model(name, metric.name).by_engine:
+                    engine = None
                 for kind in KINDS:
                     subject = Subject(name, metric.name, engine, kind)
-                    if kind != "unknown" and len(_priced(subject)):
+                    if kind != "unknown" and subject not in found and len(_priced(subject)):
                         found.append(subject)
     return found
 
@@ -129,8 +129,3 @@ def sizes_read(subject: Subject) -> list[str]:
     for group in plan.groups:
         names |= {s.name for s in subject.model.group_expr(group).free_symbols}
     return [name for name in KINDS[subject.kind].sizes if name in names]
-
-
-def totals_equal(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two costs are the same number."""
-    return bool(torch.equal(a, b))
