@@ -34,9 +34,9 @@ class Part(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """All cases that were taken, by how many rows together."""
+    """All cases that were taken, by ``rows`` rows together."""
 
-    count: int
+    rows: int
     parts: list[Part]
 
 
@@ -49,13 +49,13 @@ class Branches:
             is for rows where none does.
         programs: one for each condition, one more for the rest.
         sources: what each program reads, in order.
-        groups: the rows of each program, where they are known in advance.
+        groups: the rows of each program where they are known in advance, else empty.
     """
 
     conditions: tuple[Source, ...]
     programs: tuple[Program, ...]
     sources: tuple[tuple[Source, ...], ...]
-    groups: tuple[Tensor, ...] | None = None
+    groups: tuple[Tensor, ...] = ()
 
     @property
     def reads(self) -> tuple[int, ...]:
@@ -94,7 +94,7 @@ class Branches:
 
     def _grouped(self, values: Values) -> tuple[int, list[tuple[int, Tensor | None]]]:
         """How many rows there are, and which cases they take."""
-        if self.groups is not None:
+        if self.groups:
             return sum(map(len, self.groups)), list(enumerate(self.groups))
         count = len(_source(self.conditions[0], values))
         groups: list[tuple[int, Tensor | None]] = []
@@ -119,7 +119,7 @@ class Branches:
                 found = self.programs[part.case].slopes(part.values, above, needed[part.case])
                 for source, slope in zip(self.sources[part.case], found, strict=True):
                     if slope is not None:
-                        add_slope(slopes, _place(source), _spread(slope, part.rows, parts.count))
+                        add_slope(slopes, _place(source), _spread(slope, part.rows, parts.rows))
 
         return add
 
@@ -127,9 +127,9 @@ class Branches:
 def merged(parts: Parts) -> Tensor:
     """Return the results of all cases in the order of the rows, shape ``(rows,)``."""
     if len(parts.parts) == 1 and parts.parts[0].rows is None:
-        return parts.parts[0].result.expand(parts.count)
+        return parts.parts[0].result.expand(parts.rows)
     dtype = reduce(torch.promote_types, [p.result.dtype for p in parts.parts])
-    whole = parts.parts[0].result.new_zeros(parts.count, dtype=dtype)
+    whole = parts.parts[0].result.new_zeros(parts.rows, dtype=dtype)
     for part in parts.parts:
         assert part.rows is not None
         result = part.result.to(dtype).expand(len(part.rows))

@@ -6,20 +6,22 @@ what is known already computed), ``program`` (steps forward and back).
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import sympy
 import torch
 from torch import Tensor
 
-from hwcost.emission import Operand, Scope, Slot
+from hwcost.emission import Scope
 from hwcost.errors import FormulaError, WorkloadError
 from hwcost.lowering import lower
 from hwcost.program import evaluate, is_plain
 from hwcost.quotient import Graph
+from hwcost.steps import Operand, Slot
 
-#: Rows that are computed at once on a CPU; what they need stays in its cache.
-CHUNK = 2**14
+#: Rows that are computed at once on a CPU; more would not be faster, and need more memory.
+CHUNK = 2**16
 
 
 def compile_formula(expr: sympy.Basic) -> "Formula":
@@ -139,9 +141,7 @@ def _column(columns: Mapping[str, Tensor], name: str, names: Sequence[str]) -> T
     try:
         return _floating(columns[name])
     except KeyError:
-        raise WorkloadError(
-            f"no column {name!r}; the formula reads {', '.join(names)}"
-        ) from None
+        raise WorkloadError(f"no column {name!r}; the formula reads {', '.join(names)}") from None
 
 
 def _floating(column: Tensor) -> Tensor:
@@ -161,10 +161,9 @@ def _common_shape(columns: Mapping[str, Tensor], given: Sequence[int] = ()) -> t
     Raises:
         WorkloadError: there is none, or it has more than one dimension.
     """
-    try:
+    shape: torch.Size | None = None
+    with suppress(RuntimeError):
         shape = torch.broadcast_shapes(*(c.shape for c in columns.values()), given)
-    except RuntimeError:
-        shape = None
     if shape is None or len(shape) > 1:
         shapes = ", ".join(f"{name} {tuple(c.shape)}" for name, c in columns.items())
         beside = f" beside static ones of {tuple(given)}" if given else ""

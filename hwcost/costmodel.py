@@ -162,7 +162,8 @@ class CostModel:
         return OpMetric(self, self._latency if "latency" in self.platform.metrics else self)
 
     @cached_property
-    def _memory(self) -> MemoryMetric:
+    def memory(self) -> MemoryMetric:
+        """The evaluation of a ``peak_live`` metric: the peak, its op, what each row writes."""
         return MemoryMetric(self)
 
     @cached_property
@@ -250,7 +251,7 @@ class CostModel:
         plan = self.plan(workload)
         self._check_supported(plan)
         if self.metric.reduce is not None:
-            return self._memory.rows(workload)
+            return self.memory.rows(workload)
         if self.metric.needs_ops:
             values = self._op_metric.rows(workload)
         else:
@@ -265,7 +266,7 @@ class CostModel:
     def _total(self, workload: Workload) -> Tensor:
         self._check_supported(self.plan(workload))
         if self.metric.reduce is not None:
-            return self._memory.peak(workload)
+            return self.memory.peak(workload).bytes
         if self.metric.needs_ops:
             total = self._op_metric.total(workload)
         elif self._adds_up(workload.structure):

@@ -147,7 +147,7 @@ def _built(events: Iterator[yaml.Event], name: str) -> Document:
     top: list[Any] = []
     stack = [_Open(top, ())]
     for event in events:
-        place = Place(name, event.start_mark.line + 1)
+        place = Place(name, event.start_mark.line + 1 if event.start_mark else 1)
         if isinstance(event, yaml.DocumentStartEvent) and top:
             raise DescriptorError(f"{place}: a second document; a file holds one platform")
         if isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
@@ -182,9 +182,12 @@ def _check_node(event: yaml.NodeEvent, place: Place, depth: int, nodes: int) -> 
     if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
         sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
         shown = f"{sign}{event.anchor}"[:40]
-        raise DescriptorError(f"{place}: {shown!r} is an anchor or alias; write it out, or use 'let'")
-    if getattr(event, "tag", None) is not None:
-        raise DescriptorError(f"{place}: a tag ({event.tag[:40]!r}) is not allowed; quote text with '!'")
+        fact = f"{shown!r} is an anchor or alias"
+        raise DescriptorError(f"{place}: {fact}; write it out, use 'let', or put text in quotes")
+    tag = getattr(event, "tag", None)
+    if tag is not None:
+        fact = f"{tag[:40]!r} is a tag"
+        raise DescriptorError(f"{place}: {fact}; put text that starts with '!' in quotes")
     if depth > MAX_DEPTH:
         raise DescriptorError(f"{place}: nested deeper than {MAX_DEPTH} levels")
     if nodes >= MAX_NODES:
@@ -197,7 +200,8 @@ def _key(event: yaml.NodeEvent, parent: _Open, place: Place, lines: Mapping[Loc,
         shown = event.value[:40] if isinstance(event, yaml.ScalarEvent) else "a list or mapping"
         raise DescriptorError(f"{place}: key {shown!r} is not text; put it in quotes")
     if len(key) > _MAX_KEY:
-        raise DescriptorError(f"{place}: key {key[:40] + '...'!r} is longer than {_MAX_KEY} characters")
+        shown = key[:40] + "..."
+        raise DescriptorError(f"{place}: key {shown!r} is longer than {_MAX_KEY} characters")
     if key in parent.holder:
         first = lines[(*parent.loc, key)].line
         raise DescriptorError(f"{place}: key {key!r} is given twice; first in line {first}")
@@ -218,7 +222,7 @@ def _value(event: yaml.NodeEvent, place: Place) -> Any:
     return event.value
 
 
-_WORDS = {"true": True, "false": False, "null": None}
+_WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 _CONSTANTS: dict[str, bool | None] = {"": None, "~": None} | {
     spelling: value for w, value in _WORDS.items() for spelling in (w, w.title(), w.upper())
 }
@@ -254,7 +258,7 @@ def merge(base: Document, over: Document) -> Document:
     Raises:
         DescriptorError: null stands at a key that ``base`` does not have.
     """
-    lines = {(): over.lines.get((), Place(over.name, 1))}
+    lines: dict[Loc, Place] = {(): over.lines.get((), Place(over.name, 1))}
     return Document(_merged(base, over, base.data, over.data, (), lines), lines, over.name)
 
 

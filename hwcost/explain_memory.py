@@ -1,5 +1,7 @@
 """What is alive in activation memory while an op runs."""
 
+from hwcost.explain_row import Row, Section
+from hwcost.explain_text import quantity_text
 from hwcost.plan import Plan
 from hwcost.workload import Workload
 
@@ -39,3 +41,18 @@ def _bits(workload: Workload, plan: Plan, producer: int) -> float:
     if producer >= 0:
         return float(plan.bits["o_bits"][_first_row(workload, producer)])
     return float(plan.bits["a_bits"][0])
+
+
+def memory_sections(row: Row) -> list[Section]:
+    """Return the sections for ``peak_live``: what is alive while the op runs, and the peak."""
+    unit, costs = row.model.unit, row.model.rows(row.workload).detach()
+    peak = int(costs.nan_to_num(-1).argmax())
+    now = float(costs[row.index])
+    lines = [("alive now", quantity_text(now, unit))]
+    where = "this op holds the peak" if peak == row.index else f"held by {row.workload.layers[peak]!r}"
+    lines.append(("network's peak", f"{quantity_text(float(costs[peak]), unit)}, {where}"))
+    held = alive(row.workload, row.plan, row.index)
+    return [
+        Section("Cost", lines),
+        Section("Alive while it runs", [(quantity_text(size, "B"), what) for what, size in held]),
+    ]

@@ -1,6 +1,6 @@
 """Formulas: text to sympy through a whitelist of Python's syntax tree.
 
-Nothing is evaluated that is not named here and in ``parser``: no eval, no sympify of text, no
+Nothing is evaluated that is not named here and in ``grammar``: no eval, no sympify of text, no
 attribute of any object.
 """
 
@@ -12,12 +12,21 @@ import unicodedata
 import sympy
 
 from hwcost.errors import FormulaError
-from hwcost.nodes import Table as Table
-from hwcost.nodes import TableLookup as TableLookup
-from hwcost.nodes import make_table as make_table
-from hwcost.nodes import symbol as symbol
-from hwcost.parser import FUNCTIONS, MAX_NESTING, Parser, Scope, shortened
-from hwcost.parser import measure as measure
+from hwcost.grammar import FUNCTIONS, GRAMMAR
+from hwcost.nodes import Table, TableLookup, make_table, symbol
+from hwcost.parser import MAX_NESTING, Parser, Scope, measure, shortened
+
+__all__ = [
+    "Scope",
+    "Table",
+    "TableLookup",
+    "check_name",
+    "make_table",
+    "measure",
+    "parse",
+    "parse_condition",
+    "symbol",
+]
 
 MAX_LENGTH = 4000
 
@@ -32,7 +41,7 @@ def parse(text: str | int | float, scope: Scope) -> sympy.Expr:
     """
     if isinstance(text, int | float) and not isinstance(text, bool):
         text = repr(text)
-    return Parser(_checked_text(text), scope).whole(Parser.number)
+    return Parser(_checked_text(text), scope, GRAMMAR).whole(Parser.number)
 
 
 def parse_condition(text: str, scope: Scope) -> sympy.logic.boolalg.Boolean:
@@ -41,7 +50,7 @@ def parse_condition(text: str, scope: Scope) -> sympy.logic.boolalg.Boolean:
     Raises:
         FormulaError: as for ``parse``, or the formula is a number.
     """
-    return Parser(_checked_text(text), scope).whole(Parser.condition)
+    return Parser(_checked_text(text), scope, GRAMMAR).whole(Parser.condition)
 
 
 def check_name(name: str) -> None:

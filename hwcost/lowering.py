@@ -133,7 +133,8 @@ class _Lowering:
                 powers[joined] = powers.get(joined, 0) + shared
                 powers[log] -= shared
                 powers[base] += shared
-        return times([Term(term.coef), *(Term(ONE.coef, ((n, e),)) for n, e in powers.items() if e)])
+        factors = [Term(ONE.coef, ((n, e),)) for n, e in powers.items() if e]
+        return times([Term(term.coef), *factors])
 
     def _is_log(self, number: int) -> bool:
         node = self.graph.nodes[number]

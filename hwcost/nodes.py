@@ -42,6 +42,15 @@ def is_condition(expr: sympy.Basic) -> bool:
     return isinstance(expr, sympy.logic.boolalg.Boolean)
 
 
+class Case(ExprCondPair):  # type: ignore[misc]
+    """An expression and when it counts; sympy's own would unfold a where() in the condition."""
+
+    def __new__(cls, expr: sympy.Basic, condition: sympy.Basic) -> "Case":
+        """Return the pair as it is given."""
+        case: Case = sympy.Basic.__new__(cls, expr, sympy.sympify(condition, strict=True))
+        return case
+
+
 class Where(sympy.Piecewise):  # type: ignore[misc]
     """Piecewise whose conditions are left as they are."""
 
@@ -52,7 +61,7 @@ class Where(sympy.Piecewise):  # type: ignore[misc]
             expr, condition = getattr(pair, "args", pair)
             if condition == sympy.false:
                 continue
-            kept.append(ExprCondPair(expr, condition))
+            kept.append(Case(expr, condition))
             if condition == sympy.true:
                 break
         if kept and kept[0].cond == sympy.true:
@@ -70,7 +79,7 @@ class Where(sympy.Piecewise):  # type: ignore[misc]
         return str(text)
 
 
-def _without_reasoning(base: type, cls: type, args: Sequence[Any]) -> sympy.Basic:
+def _without_reasoning(base: Any, cls: type, args: Sequence[Any]) -> sympy.Basic:
     """An extremum of the arguments in their order; only numbers are compared."""
     flat = chain.from_iterable(a.args if isinstance(a, cls) else (a,) for a in args)
     kept = list(dict.fromkeys(sympy.sympify(a, strict=True) for a in flat))
@@ -143,7 +152,8 @@ class Table:
                 raise DescriptorError(f"axis {axis!r} of {self.name!r} has a value twice")
         due = prod(len(points) for _, points in self.axes)
         if len(self.values) != due or not due:
-            raise DescriptorError(f"{self.name!r} has {len(self.values)} values; its axes have {due}")
+            fact = f"{self.name!r} has {len(self.values)} values"
+            raise DescriptorError(f"{fact}; expected {due}, one for each combination of its axes")
 
     def position(self, axis: int, index: Fraction) -> int:
         """Return where a value stands on an axis.
@@ -175,7 +185,7 @@ class _LookupClass(type(sympy.Function)):  # type: ignore[misc]
         return cls.__qualname__ if cls.table is None else (make_table, (cls.table,))
 
 
-copyreg.pickle(_LookupClass, _LookupClass.__reduce__)  # type: ignore[arg-type]
+copyreg.pickle(_LookupClass, _LookupClass.__reduce__)
 
 
 class TableLookup(sympy.Function, metaclass=_LookupClass):  # type: ignore[misc]

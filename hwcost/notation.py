@@ -5,7 +5,6 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 
-
 _POWERS = {"a": -6, "f": -5, "p": -4, "n": -3, "u": -2, "m": -1, "": 0} | {
     prefix: power for power, prefix in enumerate("kMGTPE", 1)
 }

@@ -146,7 +146,7 @@ def _function(structure: Structure, row: int) -> str:
 
 def _kinds_of(codes: Tensor) -> list[str]:
     names = list(KINDS)
-    return [names[code] for code in torch.unique(codes).tolist()]
+    return [names[code] for code in torch.bincount(codes).nonzero().flatten().tolist()]
 
 
 def _rows(mask: Tensor) -> Tensor | None:
@@ -173,13 +173,13 @@ def _offer(platform: Platform, engine: Engine, structure: Structure) -> Candidat
     entries: list[Entry] = []
     entry, rank = torch.full(codes.shape, -1), torch.zeros(codes.shape, dtype=torch.int64)
     for kind in _kinds_of(codes):
-        rows = (codes == KIND_CODES[kind]).nonzero().flatten()
+        rows = _rows(codes == KIND_CODES[kind])
         match = _match(platform, engine, kind, {**structure.traced, **bits}, structure, rows)
         found = [*engine.entries[kind], *([engine.default[kind]] if kind in engine.default else [])]
-        for index, one in enumerate(found):
-            taken = rows[match == index]
-            entry[taken] = len(entries) + index
-            rank[taken] = _RANK[_status(engine, one)]
+        ranks = torch.tensor([_RANK[_status(engine, one)] for one in found] + [0])
+        where = slice(None) if rows is None else rows
+        entry[where] = torch.where(match >= 0, match + len(entries), -1)
+        rank[where] = ranks[match]
         entries += found
     refused = _refused(engine, structure, bits) & (rank > 0) & _computes(entries, entry)
     rank[refused] = 0
@@ -206,7 +206,7 @@ def _match(
     kind: str,
     columns: Mapping[str, Tensor],
     structure: Structure,
-    rows: Tensor,
+    rows: Tensor | None,
 ) -> Tensor:
     """Index of the entry that prices each of ``rows``: most conditions first, then the fallback, or -1.
 
@@ -215,22 +215,25 @@ def _match(
     """
     entries = engine.entries[kind]
     fallback = len(entries) if kind in engine.default else -1
-    match = torch.full(rows.shape, fallback)
-    conditions = torch.full(rows.shape, -1)
+    shape = (len(structure.kind_codes) if rows is None else len(rows),)
+    match, conditions = torch.full(shape, fallback), torch.full(shape, -1)
     numbers = platform.numbers(engine)
     for index, entry in enumerate(entries):
         where = _compiled(entry.where.xreplace(numbers))
-        holds = where({name: columns[name][rows] for name in where.names}).expand(rows.shape)
-        clash = holds & (conditions == entry.conditions) & (match >= 0) & (match != fallback)
+        read = {name: columns[name] if rows is None else columns[name][rows] for name in where.names}
+        holds = where(read).expand(shape)
+        clash = holds & (conditions == entry.conditions)
         if bool(clash.any()):
-            row = int(rows[clash.nonzero()[0, 0]])
-            other = entries[int(match[clash.nonzero()[0, 0]])]
+            first = int(clash.nonzero()[0, 0])
+            row = first if rows is None else int(rows[first])
+            other = entries[int(match[first])]
             raise DescriptorError(
                 f"layer {structure.layers[row]!r} ({kind}): two entries of {platform.name}/{engine.name}"
                 f" match it equally: {other.at} and {entry.at}; make one 'where' more specific"
             )
         better = holds & (conditions < entry.conditions)
-        match[better], conditions[better] = index, entry.conditions
+        match = torch.where(better, index, match)
+        conditions = torch.where(better, entry.conditions, conditions)
     return match
 
 
@@ -239,9 +242,7 @@ def _refused(engine: Engine, structure: Structure, bits: Mapping[str, Tensor]) -
     weighted = torch.tensor([has_weights(kind) for kind in KINDS])[structure.kind_codes]
     for name, known in engine.precision.items():
         wrong = ~torch.isin(bits[name], torch.tensor(known, dtype=torch.float64)) & ~bits[name].isnan()
-        # A weight of 0 bits is a pruned one, which is no work for any engine.
-        wrong &= (weighted & (bits[name] != 0)) if name == "w_bits" else torch.ones_like(wrong)
-        refused |= wrong
+        refused |= wrong & weighted if name == "w_bits" else wrong
     return refused
 
 

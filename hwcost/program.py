@@ -186,7 +186,7 @@ def _second_order(
 
 def evaluate(program: Program, inputs: Sequence[Tensor]) -> Tensor:
     """Return the result for inputs of one shape as one node of torch's graph."""
-    return _Evaluate.apply(program, *inputs)  # type: ignore[no-any-return]
+    return _Evaluate.apply(program, *inputs)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def is_plain() -> bool:

@@ -105,6 +105,11 @@ def common_powers(terms: Iterable[Term]) -> Term:
     return Term(Fraction(1), _sorted(below))
 
 
+def too_large(what: str, most: int) -> FormulaError:
+    """Return the error for a formula that no person wrote."""
+    return FormulaError(f"the formula is too large: more than {most} {what}")
+
+
 def _sorted(powers: dict[int, int]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted((node, e) for node, e in powers.items() if e))
 
@@ -139,7 +144,7 @@ class Graph:
             return self._numbers[node]
         depth = max((self._depth[a] for a in args), default=0) + (kind == "select")
         if depth > DEEPEST_SELECT:
-            raise FormulaError(f"cases are nested deeper than {DEEPEST_SELECT}")
+            raise too_large("nested cases", DEEPEST_SELECT)
         self._depth.append(depth)
         self.nodes.append(node)
         self.nonnegative.append(nonnegative)

@@ -84,7 +84,7 @@ class Recorder(TorchDispatchMode):
     """Writes down what is called, in which module."""
 
     def __init__(self, how: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.how = how
         self.calls: list[Call] = []
         self.tensors: list[TensorInfo] = []

@@ -4,7 +4,8 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-GAP = 2
+from hwcost.explain_text import GAP, aligned, folded
+
 #: A column that may be shortened keeps this many characters.
 LEAST = 12
 
@@ -99,25 +100,6 @@ def shorten(text: str, width: int) -> str:
         return text
     tail = (width - 2 + 1) // 2
     return f"{text[: width - 2 - tail]}..{text[-tail:]}"
-
-
-def aligned(pairs: Sequence[tuple[str, str]], width: int | None = None) -> list[str]:
-    """Return lines of ``what  text``, texts one under another and folded at ``width``."""
-    left = max((len(what) for what, _ in pairs), default=0) + GAP
-    lines = []
-    for what, text in pairs:
-        parts = folded(text, None if width is None else max(width - left, 20))
-        lines += [(what if i == 0 else "").ljust(left) + part for i, part in enumerate(parts)]
-    return [line.rstrip() for line in lines]
-
-
-def folded(text: str, width: int | None) -> list[str]:
-    """Return ``text`` in lines of at most ``width`` characters, cut between words."""
-    import textwrap
-
-    if width is None or len(text) <= width:
-        return [text]
-    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
 
 
 def plain(sheet: Sheet, width: int | None = None) -> str:

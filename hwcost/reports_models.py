@@ -1,5 +1,6 @@
 """What users call a model - zoo names, modules, pairs, tables - as named op tables."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,7 +62,8 @@ def zoo_names() -> list[str]:
     """Return the names of the models that come with hwcost."""
     from hwcost import zoo
 
-    return list(zoo.__all__)
+    public = {n: f for n, f in vars(zoo).items() if inspect.isfunction(f) and not n.startswith("_")}
+    return [name for name, function in public.items() if function.__module__ == zoo.__name__]
 
 
 def _is_pair(model: Any) -> bool:

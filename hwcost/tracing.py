@@ -78,7 +78,8 @@ def _example(model: nn.Module, example: Any, shape: Shape | None, alias: Any) ->
 
 def _random(model: nn.Module, shape: Shape) -> Any:
     """Return random tensors of the model's type and device, batch 1."""
-    shapes = (shape,) if all(isinstance(size, int) for size in shape) else tuple(shape)
+    single = all(isinstance(size, int) for size in shape)
+    shapes: Sequence[Any] = (shape,) if single else tuple(shape)
     for one in shapes:
         if not isinstance(one, Sequence) or not all(type(s) is int and s > 0 for s in one):
             raise TraceError(f"input_shape is {shape!r}; expected whole numbers above 0")
@@ -87,7 +88,7 @@ def _random(model: nn.Module, shape: Shape) -> Any:
     tensors = tuple(
         torch.randn(1, *one, generator=generator).to(like.device, like.dtype) for one in shapes
     )
-    return tensors[0] if shapes == (shape,) else tensors
+    return tensors[0] if single else tensors
 
 
 def _arguments(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -9,11 +9,11 @@ Handler = Callable[[Call, Facts], list[Row]]
 
 
 def spatial(**sizes: Sequence[int]) -> dict[str, float]:
-    """Return columns for a prefix and its values, last dimension last: ``k=(3, 5)`` is kh, kw."""
+    """Return columns for prefixes and their values: ``k=(3, 5)`` is kd=1, kh=3, kw=5."""
     return {
         prefix + axis: value
         for prefix, values in sizes.items()
-        for axis, value in zip("dhw"[-len(values) :], values, strict=True)
+        for axis, value in zip("dhw", (1, 1, 1, *values)[-3:], strict=True)
     }
 
 
@@ -50,7 +50,8 @@ def convolution(call: Call, facts: Facts) -> list[Row]:
 def linear(call: Call, facts: Facts) -> list[Row]:
     """Return the row of ``F.linear``, whatever its weight is."""
     weight, bias = call.arg("weight"), call.arg("bias")
-    return [_linear(facts.unflattened(call.args[0]), *facts.shape(weight)[::-1], weight, bias)]
+    cout, cin = facts.shape(weight)
+    return [_linear(facts.unflattened(call.args[0]), cin, cout, weight, bias)]
 
 
 def _linear(shape: Sequence[int], cin: int, cout: int, weight: Ref, bias: Ref | None) -> Row:

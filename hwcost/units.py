@@ -16,6 +16,7 @@ from hwcost.notation import engineering as engineering
 
 if TYPE_CHECKING:
     import pint
+    from pint.facets.plain import PlainUnit
 
 BASES = ("s", "J", "B", "cycle", "op")
 
@@ -117,7 +118,7 @@ _COUNTS = ("byte", "bit", "cycle", "op")
 
 #: Unit names that are refused with a reason: they mean different things to different people.
 _AMBIGUOUS = (
-    (r"[kKMGTP]?(?:flop|FLOP|Flop)[sS]?", "flop is ambiguous; count multiply-accumulates, 1 MAC = 1 op"),
+    ("[kKMGTP]?(?:flop|FLOP|Flop)[sS]?", "flop is ambiguous, 1 MAC = 1 op"),
     (r"([kMGTP]?)OPS", r"write '\1op/s', where 1 op is one multiply-accumulate"),
     ("KB", "write 'kB' (1000 B) or 'KiB' (1024 B)"),
     ("[kK]bp?s?", "write 'kbit' for bits or 'kB' for bytes, and '/s' for a rate"),
@@ -200,8 +201,8 @@ def _measured(unit: str, text: str) -> tuple[Fraction, Dimension]:
     for base, exponent in product.dimensionality.items():
         if base not in _BASE_OF:
             raise UnitError(f"{text!r} holds a current; write power as volts times amperes")
-        dimension *= Dimension.of(_BASE_OF[base]) ** Fraction(exponent)
-    return Fraction(scale), dimension
+        dimension *= Dimension.of(_BASE_OF[base]) ** Fraction(str(exponent))
+    return Fraction(str(scale)), dimension
 
 
 def _unreadable(unit: str, text: str) -> UnitError:
@@ -222,7 +223,7 @@ def _tokens(unit: str, text: str) -> list[str]:
     return tokens[::-1]
 
 
-def _product(tokens: list[str], text: str, depth: int) -> "pint.Unit":
+def _product(tokens: list[str], text: str, depth: int) -> "PlainUnit":
     product = _factor(tokens, text, depth)
     while tokens and tokens[-1] in ("*", "·", "/"):
         operator, factor = tokens.pop(), _factor(tokens, text, depth)
@@ -230,7 +231,7 @@ def _product(tokens: list[str], text: str, depth: int) -> "pint.Unit":
     return product
 
 
-def _factor(tokens: list[str], text: str, depth: int) -> "pint.Unit":
+def _factor(tokens: list[str], text: str, depth: int) -> "PlainUnit":
     token = tokens.pop()
     if token == "(" and depth < _DEEPEST:
         unit = _product(tokens, text, depth + 1)
@@ -247,7 +248,7 @@ def _factor(tokens: list[str], text: str, depth: int) -> "pint.Unit":
     return unit
 
 
-def _named(name: str, text: str) -> "pint.Unit":
+def _named(name: str, text: str) -> "PlainUnit":
     """The unit of one name, prefix included."""
     for pattern, reason in _AMBIGUOUS:
         match = re.fullmatch(pattern, name)
@@ -262,7 +263,7 @@ def _named(name: str, text: str) -> "pint.Unit":
 
 
 def _prefix_fits(prefix: str, unit: str) -> bool:
-    """Whether the prefix is usual: no millibytes, which are megabytes mistyped, and no kibiwatts."""
+    """Whether a prefix is usual: no millibytes, which are megabytes mistyped, no kibiwatts."""
     if not prefix or unit == "percent":
         return not prefix
     binary, smaller = prefix.endswith("bi"), "-" in _PREFIXES[prefix][0]

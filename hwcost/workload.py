@@ -87,18 +87,16 @@ class Structure:
 class _Numbered(Sequence[str]):
     """Layer names of a table without names: ``conv 0``, ``conv 1``, ... made when read."""
 
-    def __init__(self, prefix: str, rows: int) -> None:
-        self.prefix, self.rows = prefix, rows
+    def __init__(self, prefix: str, numbers: range) -> None:
+        self.prefix, self.numbers = prefix, numbers
 
     def __len__(self) -> int:
-        return self.rows
+        return len(self.numbers)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [f"{self.prefix} {i}" for i in range(*index.indices(self.rows))]
-        if not -self.rows <= index < self.rows:
-            raise IndexError(index)
-        return f"{self.prefix} {index % self.rows}"
+            return _Numbered(self.prefix, self.numbers[index])
+        return f"{self.prefix} {self.numbers[index]}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +241,7 @@ class Workload:
         traced = _completed(sizes, rows)
         traced |= {n: c for n, c in _kind_defaults(kind, traced).items() if n not in columns}
         code = torch.tensor(KIND_CODES[kind]).expand(rows)
-        layers = _Numbered(kind, rows)
+        layers = _Numbered(kind, range(rows))
         return Workload(Structure(layers, code, traced, torch.arange(rows), (None,) * rows))
 
     @staticmethod

@@ -1,0 +1,98 @@
+"""What the names in an op entry's formula stand for: let formulas, aliases, params, sources."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+
+from hwcost.builder import Builder
+from hwcost.formula import Scope, parse, symbol
+from hwcost.ops import DERIVED, KINDS, defaults, kind_sizes
+from hwcost.platform import Engine, Entry, Param, Platform
+from hwcost.schema import PlatformSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Names:
+    """The names of one entry.
+
+    Attributes:
+        lets: name -> (text in the file, formula with sizes of the row's kind), used ones only.
+        alias: the kind that the entry is priced as, empty if its own.
+        replaced: size of that kind -> what stands in its place.
+    """
+
+    lets: Mapping[str, tuple[str, sympy.Expr]]
+    alias: str = ""
+    replaced: Mapping[str, sympy.Expr] | None = None
+
+    @property
+    def labels(self) -> dict[sympy.Basic, sympy.Symbol]:
+        """Sub-formula -> its name, where the sub-formula is more than a name or number."""
+        return {expr: symbol(name) for name, (_, expr) in self.lets.items() if expr.args}
+
+
+def names_of(platform: Platform, engine: Engine, entry: Entry) -> Names:
+    """Return what the names in an entry's formula stand for."""
+    builder = Builder(platform.document, PlatformSpec.model_validate(platform.document.data))
+    builder.platform()
+    texts = {name: str(text) for name, text in platform.document.data.get("let", {}).items()}
+    alias = _alias(platform, engine, entry)
+    scope = Scope(builder.names, builder.tables)
+    replaced = {} if alias is None else _replaced(alias, entry.kind, scope)
+    swap = {symbol(name): expr for name, expr in replaced.items()}
+    used = {name: texts[name] for name in texts if name in _used(entry.text, texts)}
+    lets = {name: (text, builder.names[name].xreplace(swap)) for name, text in used.items()}
+    return Names(lets, alias["match"] if alias else "", replaced)
+
+
+def _alias(platform: Platform, engine: Engine, entry: Entry) -> dict[str, Any] | None:
+    """The ``as`` of the entry in the file, if it has one."""
+    document = platform.document
+    engines = document.data.get("engines", {})
+    for index, op in enumerate(engines.get(engine.name, {}).get("ops", [])):
+        if document.where(("engines", engine.name, "ops", index)) == entry.at and "as" in op:
+            return dict(op["as"])
+    return None
+
+
+def _replaced(alias: Mapping[str, Any], kind: str, scope: Scope) -> dict[str, sympy.Expr]:
+    usual, target = defaults(), KINDS[str(alias["match"])]
+    own = kind_sizes(kind)
+    replaced: dict[str, sympy.Expr] = {
+        name: sympy.Rational(str(usual[name]))
+        for name in target.sizes
+        if name in usual and name not in own
+    }
+    given = {name: parse(text, scope) for name, text in alias.items() if name != "match"}
+    return replaced | given
+
+
+def _used(text: str, texts: Mapping[str, str]) -> set[str]:
+    """Names of let formulas in a text, and in those formulas themselves."""
+    found: set[str] = set()
+    pending = [text]
+    while pending:
+        words = set(re.findall(r"[A-Za-z_]\w*", pending.pop()))
+        new = (words & set(texts)) - found
+        found |= new
+        pending += [texts[name] for name in new]
+    return found
+
+
+def derived_used(expr: sympy.Basic) -> list[str]:
+    """Return the derived sizes (``macs``, ...) that a formula reads."""
+    return sorted(s.name for s in expr.free_symbols if s.name in DERIVED)
+
+
+def params_of(platform: Platform, engine: Engine | None) -> dict[str, Param]:
+    """Return the params that formulas of an engine see, its own first."""
+    return {**platform.params, **(engine.params if engine else {})}
+
+
+def param_line(param: Param) -> str:
+    """Return a param's value, meaning and source."""
+    note = f", {param.note}" if param.note else ""
+    return f"{param.quantity.text}{note} [{param.source}]"

@@ -1,0 +1,154 @@
+"""A formula at one row's sizes: its exact value, its terms, and what its functions decided."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import sympy
+from sympy.functions.elementary.piecewise import Piecewise
+
+from hwcost.explain_text import decimal, formula_text, with_numbers
+from hwcost.nodes import Maximum, Minimum, TableLookup
+
+Values = Mapping[sympy.Symbol, sympy.Expr]
+
+
+def value_of(expr: sympy.Basic, values: Values) -> sympy.Expr:
+    """Return the exact value of a formula; a branch that is not taken is not looked at."""
+    if isinstance(expr, Piecewise):
+        return value_of(taken_branch(expr, values)[1], values)
+    if not expr.args:
+        return values.get(expr, expr)
+    return expr.func(*(value_of(arg, values) for arg in expr.args))
+
+
+def taken_branch(expr: Piecewise, values: Values) -> tuple[sympy.Basic, sympy.Expr]:
+    """Return the condition and the expression of the first branch whose condition holds."""
+    for branch, condition in expr.args:
+        if value_of(condition, values) == sympy.true:
+            return condition, branch
+    return sympy.true, sympy.nan
+
+
+def taken(expr: sympy.Basic, values: Values) -> Iterator[sympy.Basic]:
+    """Yield every part of a formula that its value depends on, outer ones first, each once."""
+    seen, pending = set(), [expr]
+    while pending:
+        node = pending.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        yield node
+        if isinstance(node, Piecewise):
+            pending.append(taken_branch(node, values)[1])
+        else:
+            pending += reversed(node.args)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of a cost: its formula and value."""
+
+    text: str
+    value: float
+
+
+def terms(expr: sympy.Expr, values: Values, names: Mapping[sympy.Basic, sympy.Symbol]) -> list[Term]:
+    """Return the summands of a formula, largest first; a factor before a sum is spread over it.
+
+    Args:
+        names: sub-formulas -> the names that the platform file gives them.
+    """
+    while isinstance(expr, Piecewise):
+        expr = taken_branch(expr, values)[1]
+    found = [
+        Term(formula_text(term.xreplace(dict(names))), float(value_of(term, values)))
+        for term in _summands(expr)
+    ]
+    return sorted(found, key=lambda term: -abs(term.value))
+
+
+def _summands(expr: sympy.Expr) -> list[sympy.Expr]:
+    if isinstance(expr, sympy.Add):
+        return list(expr.args)
+    if isinstance(expr, sympy.Mul):
+        sums = [arg for arg in expr.args if isinstance(arg, sympy.Add)]
+        if len(sums) == 1:
+            rest = sympy.Mul(*(arg for arg in expr.args if arg is not sums[0]))
+            return [sympy.Mul(rest, term) for term in sums[0].args]
+    return [expr]
+
+
+def decisions(expr: sympy.Basic, values: Values) -> list[str]:
+    """Return a line for each max, min and condition: which side won, and by what numbers."""
+    lines = []
+    for node in taken(expr, values):
+        if isinstance(node, Maximum | Minimum):
+            lines.append(_extremum(node, values))
+        elif isinstance(node, Piecewise):
+            lines.append(_branch(node, values))
+    return lines
+
+
+def _extremum(node: sympy.Expr, values: Values) -> str:
+    name, best = ("max", max) if isinstance(node, Maximum) else ("min", min)
+    sides = [(float(value_of(arg, values)), formula_text(arg)) for arg in node.args]
+    winner = best(value for value, _ in sides)
+    won = [text for value, text in sides if value == winner]
+    shown = ", ".join(f"{text} = {_short(value)}" if text != _short(value) else text for value, text in sides)
+    verdict = f"{won[0]} wins" if len(won) == 1 else f"a tie of {' and '.join(won)}"
+    return f"{formula_text(node)}: {shown}; {verdict}"
+
+
+def _branch(node: Piecewise, values: Values) -> str:
+    condition, branch = taken_branch(node, values)
+    result = f"{formula_text(branch)} = {_short(float(value_of(branch, values)))}"
+    if branch.is_number:
+        result = _short(float(branch))
+    if condition != sympy.true:
+        return f"{formula_text(condition)} ({with_numbers(condition, values)}) holds: {result}"
+    failed = [formula_text(c) for _, c in node.args[:-1]]
+    reason = f"{failed[0]} does not hold" if len(failed) == 1 else "none of the conditions holds"
+    return f"{reason}: {result}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.6g}"
+
+
+def roundings(expr: sympy.Basic, values: Values) -> list[str]:
+    """Return a line for each ceil that rounds up: how much of its last tile is idle."""
+    lines = []
+    for node in taken(expr, values):
+        if not isinstance(node, sympy.ceiling):
+            continue
+        inside, rounded = value_of(node.args[0], values), value_of(node, values)
+        if inside == rounded or not rounded > 0:
+            continue
+        idle = 1 - float(inside) / float(rounded)
+        lines.append(
+            f"{formula_text(node)} = ceil({decimal(inside)}) = {decimal(rounded)}:"
+            f" {100 * idle:.3g} % idle{_same_cost(node.args[0], values)}"
+        )
+    return lines
+
+
+def _same_cost(inside: sympy.Expr, values: Values) -> str:
+    """For ``cout/4`` at 10: up to 12 costs the same."""
+    factor, size = inside.as_coeff_Mul()
+    if not (isinstance(size, sympy.Symbol) and factor.is_Rational and factor.p == 1):
+        return ""
+    tile = int(factor.q)
+    full = -(-int(values[size]) // tile) * tile
+    return f"; {size.name} = {full} costs the same as {decimal(values[size])}"
+
+
+def lookups(expr: sympy.Basic, values: Values) -> list[tuple[type[TableLookup], str]]:
+    """Return each table that the value was looked up in, with the cell as text."""
+    found = []
+    for node in taken(expr, values):
+        if isinstance(node, TableLookup):
+            cell = [value_of(arg, values) for arg in node.args]
+            indices = ", ".join(map(decimal, cell))
+            table = type(node)
+            found.append((table, f"{formula_text(node)} = [{indices}] = {decimal(table(*cell))}"))
+    return found
