@@ -34,11 +34,12 @@ from typing import Any
 from unittest import mock
 
 from hwcost import ops
-from hwcost.loading import loads
+from hwcost.loading import available, load, loads
 from hwcost.schema import json_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
+SCHEMA = ROOT / "platforms" / "schema.json"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 _BLOCK = re.compile(
@@ -76,6 +77,14 @@ class Page:
         return text
 
     def _replaced(self, match: re.Match[str]) -> str:
+        try:
+            return self._renewed(match)
+        except Exception as error:
+            line = self.text.count("\n", 0, match.start()) + 1
+            error.add_note(f"in the block of line {line} of the page")
+            raise
+
+    def _renewed(self, match: re.Match[str]) -> str:
         if match["command"]:
             shown = run_command(match["command"])
             return f"<!-- {match['command']} -->\n\n{shown.strip()}\n\n<!-- end -->"
@@ -202,7 +211,7 @@ def _default(name: str, value: float | None) -> str:
     usual = {"o_bits": "`a_bits`", "dv": "`dhead`", "hidden": "`cout`"}
     if name in usual:
         return usual[name]
-    return "an error, where a formula reads it" if value is None else f"{value:g}"
+    return "needed" if value is None else f"{value:g}"
 
 
 def _sizes() -> str:
@@ -228,6 +237,30 @@ def _kind_section(name: str, kind: ops.Kind) -> str:
     return f"### {name}\n\n{meaning}\n\nSizes: {sizes}.\n\n{table}"
 
 
+def _platforms() -> str:
+    found = [load(name) for name in available()]
+    rows = [(f"`{p.name}`", p.title, ", ".join(p.metrics), p.status) for p in found]
+    return _table(("platform", "what it is", "metrics", "status"), rows)
+
+
+def _commands() -> str:
+    """Each command of the command line with its options, as its own help states them."""
+    from typer.main import get_group
+
+    from hwcost.__main__ import app
+
+    return "\n\n".join(_command(name, c) for name, c in get_group(app).commands.items())
+
+
+def _command(name: str, command: Any) -> str:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option"]
+    usage = " ".join(["hwcost", name, *(a.metavar or a.name.upper() for a in arguments)])
+    rows = [(f"`{', '.join(o.opts)}`", o.help or "") for o in options]
+    table = f"\n\n{_table(('option', 'meaning'), rows)}" if rows else ""
+    return f"### {name}\n\n`{usage}`\n\n{command.help}{table}"
+
+
 def _bytes() -> str:
     return _table(("name", "formula"), [(f"`{n}`", f"`{text}`") for n, text in ops.BYTES.items()])
 
@@ -238,12 +271,24 @@ def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 #: Name in ``<!-- table NAME -->`` -> what writes it.
-TABLES = {"sizes": _sizes, "derived": _derived, "bytes": _bytes, "kinds": _kinds}
+TABLES = {
+    "sizes": _sizes,
+    "derived": _derived,
+    "bytes": _bytes,
+    "kinds": _kinds,
+    "platforms": _platforms,
+    "commands": _commands,
+}
+
+
+def schema_text() -> str:
+    """Return the JSON schema of platform files, to which the shipped ones point."""
+    return json.dumps(json_schema(), indent=2) + "\n"
 
 
 def outputs() -> Iterator[tuple[Path, str]]:
     """Yield each generated file with what should be in it."""
-    yield ROOT / "platforms" / "schema.json", json.dumps(json_schema(), indent=2) + "\n"
+    yield SCHEMA, schema_text()
     for path in PAGES:
         with tempfile.TemporaryDirectory() as folder:
             yield path, Page(path.read_text(), Path(folder)).run()

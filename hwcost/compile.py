@@ -91,6 +91,8 @@ class Formula:
         return result if result.shape == shape else _reshaped(result, shape)
 
     def _result(self, inputs: Sequence[Tensor]) -> Tensor:
+        if self._program.output <= len(inputs):
+            return inputs[self._program.output - 1]
         if not inputs:
             constant: Tensor = self._program.run(self._like, ())
             return constant

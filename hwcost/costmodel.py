@@ -18,10 +18,12 @@ from hwcost.evaluate import Bound, bind, check_finite, evaluate, table_rows
 from hwcost.formula import symbol
 from hwcost.loading import load
 from hwcost.memorycost import MemoryMetric
+from hwcost.offers import Candidate
 from hwcost.oplevel import OpMetric
-from hwcost.plan import Candidate, Group, Plan, make_plan, plan_by_size, require_supported
+from hwcost.plan import Group, Plan, make_plan, plan_by_size, require_supported
 from hwcost.platform import Engine, Platform
-from hwcost.workload import Structure, Workload
+from hwcost.structure import Structure
+from hwcost.workload import Workload
 
 #: A table that needs no gradient is priced this many rows at a time, to bound the memory.
 CHUNK = 1 << 18
@@ -59,7 +61,9 @@ class CostModel:
         self.on_unsupported = on_unsupported
         self._formulas: dict[tuple[int, str, int], Formula] = {}
         self._plans: WeakKeyDictionary[Structure, Plan] = WeakKeyDictionary()
-        self._bounds: WeakKeyDictionary[Structure, dict[tuple[Any, ...], Bound]] = WeakKeyDictionary()
+        self._bounds: WeakKeyDictionary[Structure, dict[tuple[Any, ...], Bound]] = (
+            WeakKeyDictionary()
+        )
 
     def __repr__(self) -> str:
         return f"CostModel({self.platform.name!r}, {self.metric.name!r})"
@@ -217,7 +221,9 @@ class CostModel:
         key = (group.engine, group.kind, id(group.entry))
         if key not in self._formulas:
             numbers = self.platform.numbers(self._engine(group.engine))
-            scale = sympy.Rational(self.metric.unit.value.numerator, self.metric.unit.value.denominator)
+            scale = sympy.Rational(
+                self.metric.unit.value.numerator, self.metric.unit.value.denominator
+            )
             self._formulas[key] = compile_formula(self.group_expr(group).xreplace(numbers) / scale)
         return self._formulas[key]
 
@@ -278,7 +284,9 @@ class CostModel:
         return total
 
     def _adds_up(self, structure: Structure) -> bool:
-        simple = self.metric.reduce is None and not self.metric.needs_ops and self.metric.ops == "sum"
+        simple = (
+            self.metric.reduce is None and not self.metric.needs_ops and self.metric.ops == "sum"
+        )
         return simple and (self.metric.engines == "sum" or structure.one_row_per_op)
 
     def _sum(self, workload: Workload) -> Tensor:

@@ -1,4 +1,4 @@
-"""The derived sizes of each kind (``macs``, ``w_bytes``, ...) as sympy expressions over its sizes."""
+"""The derived sizes of each kind (``macs``, ``w_bytes``, ...) as sympy expressions."""
 
 from functools import cache
 

@@ -222,8 +222,8 @@ def _value(event: yaml.NodeEvent, place: Place) -> Any:
     return event.value
 
 
-_WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
-_CONSTANTS: dict[str, bool | None] = {"": None, "~": None} | {
+_WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "": None, "~": None}
+_CONSTANTS: dict[str, bool | None] = {
     spelling: value for w, value in _WORDS.items() for spelling in (w, w.title(), w.upper())
 }
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")

@@ -14,7 +14,7 @@ from sympy.functions.elementary.piecewise import ExprCondPair
 from sympy.logic.boolalg import Boolean
 
 from hwcost.errors import UnitError
-from hwcost.nodes import TableLookup
+from hwcost.formula_nodes import TableLookup
 from hwcost.units import Dimension
 
 NONE = Dimension.none()

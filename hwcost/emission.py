@@ -34,8 +34,9 @@ from hwcost.steps import (
     tensor,
 )
 
-#: Steps of one formula, cases included; a formula of this size was not written by a person.
-MOST_STEPS = 200_000
+#: Steps and cases of one formula; one of this size was not written by a person.
+MOST_STEPS = 100_000
+MOST_CASES = 2_000
 
 #: Kinds of node that are cheaper to write again than to hand over.
 _CONSTANTS = ("number", "real", "truth")
@@ -43,19 +44,21 @@ _CONSTANTS = ("number", "real", "truth")
 
 @dataclass
 class Budget:
-    """How many steps may still be emitted."""
+    """How large a formula has become; parts that several cases need count several times."""
 
-    left: int = MOST_STEPS
+    steps: int = 0
+    cases: int = 0
 
-    def spend(self) -> None:
-        """Count one step.
+    def check(self) -> None:
+        """Check that the formula is not too large.
 
         Raises:
-            FormulaError: there were too many.
+            FormulaError: it is.
         """
-        self.left -= 1
-        if self.left < 0:
+        if self.steps > MOST_STEPS:
             raise too_large("steps", MOST_STEPS)
+        if self.cases > MOST_CASES:
+            raise too_large("cases", MOST_CASES)
 
 
 class Scope:
@@ -180,7 +183,8 @@ class Scope:
 
     def _add(self, build: Build) -> Slot:
         """The value of a new step."""
-        self.budget.spend()
+        self.budget.steps += 1
+        self.budget.check()
         self._steps.append(build)
         return Slot(len(self._steps) - 1)
 
@@ -226,6 +230,8 @@ class Scope:
         return result
 
     def _branches(self, masks: Sequence[Operand], cases: Sequence[int]) -> Operand:
+        self.budget.cases += len(cases)
+        self.budget.check()
         groups: list[Tensor] = []
         if all(isinstance(m, Tensor) for m in masks):
             found = first_groups([m for m in masks if isinstance(m, Tensor)])

@@ -1,4 +1,4 @@
-"""Op entries of an engine: parsed, checked against the sizes of their kinds, aliases written out."""
+"""Op entries of an engine: parsed, checked against their kinds' sizes, aliases written out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -68,7 +68,9 @@ class EntryMaker:
             hint = did_you_mean(str(target), KINDS)
             raise DescriptorError(f"'as' needs match: KIND; {target!r} is not a kind of op{hint}")
         if not entries[target]:
-            raise DescriptorError(f"'as' refers to {target!r}, which this engine has no formula for")
+            raise DescriptorError(
+                f"'as' refers to {target!r}, which this engine has no formula for"
+            )
         kinds = [spec.match] if isinstance(spec.match, str) else spec.match
         where = self._condition(spec.where)
         made = []
@@ -88,7 +90,14 @@ class EntryMaker:
         for kind in KINDS:
             if kind != "unknown" and not _missing_sizes(cycles, kind):
                 made[kind] = Entry(
-                    kind, sympy.true, 0, at, str(spec.cycles), cycles, note=spec.note or "", source=spec.source or ""
+                    kind,
+                    sympy.true,
+                    0,
+                    at,
+                    str(spec.cycles),
+                    cycles,
+                    note=spec.note or "",
+                    source=spec.source or "",
                 )
         return made
 
@@ -133,7 +142,9 @@ def _one_outcome(spec: OpSpec) -> None:
     given = [name.rstrip("_") for name in _OUTCOMES if getattr(spec, name) is not None]
     if len(given) != 1:
         found = " and ".join(given) or "none of them"
-        raise DescriptorError(f"an op entry has exactly one of cycles, as, free, unsupported; found {found}")
+        raise DescriptorError(
+            f"an op entry has exactly one of cycles, as, free, unsupported; found {found}"
+        )
 
 
 def _renamed(
@@ -148,7 +159,9 @@ def _renamed(
     for expr in (cycles, scratch):
         missing = [] if expr is None else _missing_sizes(expr, kind)
         if missing:
-            raise DescriptorError(f"'as': the formula of {entry.kind!r} reads {missing[0]!r}, which {kind!r} lacks")
+            raise DescriptorError(
+                f"'as': the formula of {entry.kind!r} reads {missing[0]!r}, which {kind!r} lacks"
+            )
     return replace(
         entry,
         kind=kind,

@@ -10,6 +10,7 @@
     +-- UnsupportedOp       the platform has no formula for an op
     +-- PrecisionError      an engine cannot compute at these bits
     +-- CostError           a cost came out as NaN or infinite
+    +-- MissingLibrary      a library that only this needs is not installed
 """
 
 from collections.abc import Iterable
@@ -54,6 +55,10 @@ class PrecisionError(HwcostError, ValueError):
 
 class CostError(HwcostError, ValueError):
     """A formula gave NaN or infinity for sizes that the model has."""
+
+
+class MissingLibrary(HwcostError, ImportError):
+    """An optional library is not installed; the message says how to install it."""
 
 
 class HwcostWarning(UserWarning):

@@ -66,8 +66,14 @@ class _ZeroWhere(torch.autograd.Function):
         return grads[0], None
 
 
-def bind(workload: Workload, groups: Sequence[Group], formulas: Sequence[Formula], bits: Mapping[str, Tensor], what: str) -> Bound:
-    """Return the formulas of ``groups`` with everything filled in that ``workload`` does not change.
+def bind(
+    workload: Workload,
+    groups: Sequence[Group],
+    formulas: Sequence[Formula],
+    bits: Mapping[str, Tensor],
+    what: str,
+) -> Bound:
+    """Return the formulas of ``groups`` with all filled in that ``workload`` does not change.
 
     Args:
         bits: resolved bits, shape ``(rows,)``.
@@ -85,7 +91,9 @@ def bind(workload: Workload, groups: Sequence[Group], formulas: Sequence[Formula
     changing = tuple(part for part in parts if part.fixed is None)
     constant = [part for part in parts if part.fixed is not None]
     rows = torch.arange(len(workload))
-    fixed_rows = torch.cat([rows if p.rows is None else p.rows.cpu() for p in constant] + [rows[:0]])
+    fixed_rows = torch.cat(
+        [rows if p.rows is None else p.rows.cpu() for p in constant] + [rows[:0]]
+    )
     fixed = [p.fixed for p in constant if p.fixed is not None]
     nothing = torch.zeros(0, dtype=torch.float64, device=device)
     order = torch.full((len(workload),), sum(p.count for p in parts))
@@ -150,7 +158,9 @@ def _part(
     device: torch.device,
 ) -> Part:
     def pick(column: Tensor) -> Tensor:
-        return column if group.rows is None else column.index_select(0, group.rows.to(column.device))
+        return (
+            column if group.rows is None else column.index_select(0, group.rows.to(column.device))
+        )
 
     count = len(workload) if group.rows is None else len(group.rows)
     static = {n: pick(columns[n]) for n in formula.names if n not in workload.changed}
@@ -186,8 +196,8 @@ def _raise_missing(workload: Workload, group: Group, name: str, index: int, what
     layer = f"layer {workload.layers[row]!r} ({group.kind})"
     if name in BITS:
         raise WorkloadError(
-            f"{layer}: {what} reads {name!r}, which a float model leaves open; use with_precision({name}=...)"
-            " or give the platform a 'deploy'"
+            f"{layer}: {what} reads {name!r}, which a float model leaves open;"
+            f" use with_precision({name}=...) or give the platform a 'deploy'"
         )
     raise WorkloadError(f"{layer} has no size {name!r}, which {what} reads")
 
@@ -206,7 +216,9 @@ def _values(part: Part, changed: Mapping[str, Tensor]) -> Tensor:
     return _ZeroWhere.apply(values, empty)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _empty(part: Part, columns: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> Tensor | None:
+def _empty(
+    part: Part, columns: Mapping[str, Tensor], changed: Mapping[str, Tensor]
+) -> Tensor | None:
     """Which rows have a size of 0 that an op cannot exist without; None where there are none."""
     empty = part.dead
     for name in part.extent:

@@ -7,10 +7,10 @@ import sympy
 from hwcost.costmodel import CostModel
 from hwcost.explain_costs import cost_sections
 from hwcost.explain_memory import memory_sections
-from hwcost.explain_row import Row, Section
+from hwcost.explain_row import Row
 from hwcost.explain_sizes import sizes_text
-from hwcost.explain_text import aligned, folded
-from hwcost.plan import FREE, UNSUPPORTED
+from hwcost.explain_text import Section, sections_text
+from hwcost.offers import FREE, UNSUPPORTED
 from hwcost.platform import Entry
 from hwcost.workload import Workload
 
@@ -38,12 +38,7 @@ def explain(model: CostModel, workload: Workload, layer: str, width: int | None 
 
 
 def _block(row: Row, width: int | None) -> str:
-    lines = folded(_title(row), width)
-    for section in _sections(row):
-        if section.lines:
-            lines += ["", section.title]
-            lines += ["  " + line for line in aligned(section.lines, width and width - 2)]
-    return "\n".join(lines)
+    return sections_text(_title(row), _sections(row), width)
 
 
 def _title(row: Row) -> str:
@@ -66,12 +61,14 @@ def _sections(row: Row) -> Sequence[Section]:
 
 
 def latex(model: CostModel) -> str:
-    """Return the metric's formulas as an ``align*`` block: the metric, then each engine and kind."""
+    """Return the metric's formulas as an ``align*`` block, those of each engine and kind below."""
     metric, lines = model.metric, []
     name = rf"\mathrm{{{_tex_word(metric.name)}}}"
     formula = metric.row if metric.row is not None else metric.op
     if formula is None:
-        lines.append(rf"{name} &= \max_{{\mathrm{{op}}}} \sum_{{\mathrm{{alive}}}} \mathrm{{bytes}}")
+        lines.append(
+            rf"{name} &= \max_{{\mathrm{{op}}}} \sum_{{\mathrm{{alive}}}} \mathrm{{bytes}}"
+        )
     else:
         lines.append(f"{name} &= {_tex(formula)}")
     if model.by_engine:
@@ -105,5 +102,3 @@ def _tex_symbol(name: str) -> str:
 
 def _tex_word(word: str) -> str:
     return word.replace("_", r"\_")
-
-

@@ -10,8 +10,8 @@ from hwcost.costmodel import CostModel
 from hwcost.derived import derived_exprs
 from hwcost.errors import HwcostError, HwcostWarning
 from hwcost.explain_names import Names, derived_used, names_of, param_line, params_of
-from hwcost.explain_row import Row, Section
-from hwcost.explain_text import decimal, formula_text, quantity_text, with_numbers
+from hwcost.explain_row import Row
+from hwcost.explain_text import Section, decimal, formula_text, quantity_text, with_numbers
 from hwcost.explain_tree import decisions, lookups, roundings, terms, value_of
 from hwcost.formula import symbol
 from hwcost.ops import DERIVED, KINDS, SIZES
@@ -56,7 +56,9 @@ def _cost(row: Row) -> list[tuple[str, str]]:
         lines.append(("times", f"{row.numbers['weight']:g} executions"))
     if total > 0:
         share = 100 * cost * row.numbers["weight"] / total
-        lines.append(("network", f"{quantity_text(total, unit)}, of which this op is {share:.3g} %"))
+        lines.append(
+            ("network", f"{quantity_text(total, unit)}, of which this op is {share:.3g} %")
+        )
     return lines
 
 
@@ -147,7 +149,12 @@ def _inner_lines(row: Row, names: Names) -> list[tuple[str, str]]:
     for name in derived_used(row.entry.cycles):
         expr = derived[symbol(name)]
         shown = formula_text(expr)
-        lines.append((f"  {name}", f"{shown} = {with_numbers(expr, values)} = {_shown(value_of(expr, values))}"))
+        lines.append(
+            (
+                f"  {name}",
+                f"{shown} = {with_numbers(expr, values)} = {_shown(value_of(expr, values))}",
+            )
+        )
     return lines
 
 
@@ -166,9 +173,10 @@ def _metric_lines(row: Row) -> list[tuple[str, str]]:
     if "busy" in reads:
         busy = _latency_text(row, float(values[symbol("busy")]))
         lines.append(("  busy", f"the op's own latency, {busy}"))
+    derived = {n: derived_exprs(row.kind)[symbol(n)] for n in derived_used(metric.row)}
     lines += [
-        (f"  {name}", f"{formula_text(derived_exprs(row.kind)[symbol(name)])} = {_shown(values[symbol(name)])}")
-        for name in derived_used(metric.row)
+        (f"  {name}", f"{formula_text(expr)} = {_shown(values[symbol(name)])}")
+        for name, expr in derived.items()
     ]
     lines.append(("with numbers", formula_text(metric.row, _quantities(row, values))))
     lines.append(("is", quantity_text(row.cost(), metric.unit.text)))
@@ -198,7 +206,9 @@ def _metric_values(row: Row) -> dict[sympy.Symbol, sympy.Expr]:
 def _quantities(row: Row, values: dict[sympy.Symbol, sympy.Expr]) -> dict[str, str]:
     """Name -> text with its unit: ``2,592 cycles``, ``175 MHz``."""
     texts = {s.name: _shown(v) for s, v in values.items()}
-    texts |= {name: param.quantity.text for name, param in params_of(row.platform, row.engine).items()}
+    texts |= {
+        name: param.quantity.text for name, param in params_of(row.platform, row.engine).items()
+    }
     texts |= {f"{name}.size": memory.size.text for name, memory in row.platform.memories.items()}
     if symbol("cycles") in values:
         texts["cycles"] = quantity_text(float(values[symbol("cycles")]), "cycle")
@@ -226,11 +236,16 @@ def _op_lines(row: Row) -> list[tuple[str, str]]:
     how = "the longest of them" if parallel else "their sum"
     unit = latency.unit
     lines = [("formula", f"{metric.text}  ({metric.at})")]
-    lines += [(f"  busy_{n}", f"{quantity_text(t, unit)}, work of {n} on this op") for n, t in busy.items()]
+    lines += [
+        (f"  busy_{n}", f"{quantity_text(t, unit)}, work of {n} on this op")
+        for n, t in busy.items()
+    ]
     lines.append(("  span", f"{quantity_text(span, unit)}, {how}"))
     if metric.row is not None:
         lines.append(("", f"once for each engine with its own params, then the {metric.engines}"))
-    lines.append(("is", quantity_text(float(row.model.rows(row.workload)[rows[0]]), metric.unit.text)))
+    lines.append(
+        ("is", quantity_text(float(row.model.rows(row.workload)[rows[0]]), metric.unit.text))
+    )
     return lines
 
 
@@ -302,7 +317,7 @@ def _slopes(row: Row) -> list[tuple[str, str]]:
         cost = row.model.total(row.alone.with_columns(**grown))
     if not cost.requires_grad:
         return []
-    cost.backward()  # type: ignore[no-untyped-call]
+    cost.backward()
     lines = []
     for name, size in grown.items():
         if size.grad is not None and name in SIZES and name not in DERIVED:

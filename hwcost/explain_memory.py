@@ -1,58 +1,52 @@
 """What is alive in activation memory while an op runs."""
 
-from hwcost.explain_row import Row, Section
-from hwcost.explain_text import quantity_text
-from hwcost.plan import Plan
+from hwcost.costmodel import CostModel
+from hwcost.explain_row import Row
+from hwcost.explain_text import Section, quantity_text
+from hwcost.memory import alive_at
+from hwcost.memorycost import MemoryMetric
 from hwcost.workload import Workload
 
 
-def alive(workload: Workload, plan: Plan, row: int) -> list[tuple[str, float]]:
-    """Return (what, bytes) of each buffer that is alive while a row's op runs, largest first.
+def peak_row(model: CostModel, workload: Workload) -> int:
+    """Return the first row of the op while which most bytes are alive.
 
-    Empty where the table has no schedule. Sizes are those of the trace.
+    Args:
+        model: one of a ``peak_live`` metric.
     """
-    buffers = workload.structure.buffers
-    if buffers is None:
-        return []
-    op = int(workload.structure.ops[row])
-    held = []
-    for index in ((buffers.first <= op) & (op <= buffers.last)).nonzero().flatten().tolist():
-        producer = int(buffers.producer[index])
-        size = float(buffers.elements[index]) * _bits(workload, plan, producer) / 8
-        held.append((_name(workload, producer, op), size))
-    return sorted(held, key=lambda pair: -pair[1])
-
-
-def _name(workload: Workload, producer: int, op: int) -> str:
-    if producer < 0:
-        return "network input"
-    if producer == op:
-        return "its output"
-    layers = workload.layers
-    return f"output of {layers[_first_row(workload, producer)]!r}"
-
-
-def _first_row(workload: Workload, op: int) -> int:
+    op = MemoryMetric(model).peak(workload).op
     return int((workload.structure.ops == op).nonzero()[0, 0])
 
 
-def _bits(workload: Workload, plan: Plan, producer: int) -> float:
-    """Bits of what an op writes; the network's input has those of its first op's input."""
-    if producer >= 0:
-        return float(plan.bits["o_bits"][_first_row(workload, producer)])
-    return float(plan.bits["a_bits"][0])
+def alive(model: CostModel, workload: Workload, row: int) -> list[tuple[str, float]]:
+    """Return (what, bytes) of all that is alive while a row's op runs, largest first.
+
+    Args:
+        model: one of a ``peak_live`` metric.
+    """
+    memory, structure = MemoryMetric(model), workload.structure
+    op, bits = int(structure.ops[row]), model.plan(workload).bits["a_bits"] / 8
+    weight = workload.column("weight").detach()
+    held = alive_at(structure, op, memory.out_bytes(workload).detach(), bits, weight)
+    scratch = memory.scratch(workload)
+    if scratch is not None:
+        own = (scratch.detach() * weight)[structure.ops == op]
+        held.append(("working memory", float(own.sum())))
+    return sorted((pair for pair in held if pair[1] > 0), key=lambda pair: -pair[1])
 
 
 def memory_sections(row: Row) -> list[Section]:
     """Return the sections for ``peak_live``: what is alive while the op runs, and the peak."""
     unit, costs = row.model.unit, row.model.rows(row.workload).detach()
-    peak = int(costs.nan_to_num(-1).argmax())
-    now = float(costs[row.index])
-    lines = [("alive now", quantity_text(now, unit))]
-    where = "this op holds the peak" if peak == row.index else f"held by {row.workload.layers[peak]!r}"
-    lines.append(("network's peak", f"{quantity_text(float(costs[peak]), unit)}, {where}"))
-    held = alive(row.workload, row.plan, row.index)
-    return [
-        Section("Cost", lines),
-        Section("Alive while it runs", [(quantity_text(size, "B"), what) for what, size in held]),
-    ]
+    peak = peak_row(row.model, row.workload)
+    now, most = float(costs[row.index]), float(costs[peak])
+    holds = now == most
+    where = "this op holds it" if holds else f"held by layer {row.workload.layers[peak]!r}"
+    lines = [("now", quantity_text(now, unit)), ("peak", f"{quantity_text(most, unit)}, {where}")]
+    held = alive(row.model, row.workload, row.index)
+    parts = [(quantity_text(size, "B"), _named(name)) for name, size in held]
+    return [Section("Alive", lines), Section("Made of", parts)]
+
+
+def _named(name: str) -> str:
+    return name if name in ("input", "working memory") else f"output of {name!r}"

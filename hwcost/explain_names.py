@@ -40,11 +40,11 @@ def names_of(platform: Platform, engine: Engine, entry: Entry) -> Names:
     builder.platform()
     texts = {name: str(text) for name, text in platform.document.data.get("let", {}).items()}
     alias = _alias(platform, engine, entry)
-    scope = Scope(builder.names, builder.tables)
+    scope = Scope(builder.known.names, builder.known.tables)
     replaced = {} if alias is None else _replaced(alias, entry.kind, scope)
     swap = {symbol(name): expr for name, expr in replaced.items()}
     used = {name: texts[name] for name in texts if name in _used(entry.text, texts)}
-    lets = {name: (text, builder.names[name].xreplace(swap)) for name, text in used.items()}
+    lets = {name: (text, builder.known.names[name].xreplace(swap)) for name, text in used.items()}
     return Names(lets, alias["match"] if alias else "", replaced)
 
 

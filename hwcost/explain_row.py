@@ -1,7 +1,6 @@
 """One row of a workload with everything that an explanation reads."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,14 +13,6 @@ from hwcost.ops import BITS, SIZES
 from hwcost.plan import Group, Plan
 from hwcost.platform import Engine, Entry, Platform
 from hwcost.workload import Workload
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading and (what, text) lines."""
-
-    title: str
-    lines: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,7 +61,8 @@ def _conv(sizes: Sizes) -> str:
     if groups > 1 and groups == _get(sizes, "cin"):
         grouped = " dw"
     steps = _uniform("s", of("s")) + _uniform("d", of("d"))
-    return f"{_by(source)} -> {_by([_get(sizes, 'cout'), *after])}{kernel}{steps}{grouped}{_batch(sizes)}"
+    result = [_get(sizes, "cout"), *after]
+    return f"{_by(source)} -> {_by(result)}{kernel}{steps}{grouped}{_batch(sizes)}"
 
 
 def _linear(sizes: Sizes) -> str:

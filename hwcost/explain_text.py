@@ -1,7 +1,8 @@
 """Text for people: formulas in the notation of platform files, numbers, folded lines."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sympy
@@ -86,6 +87,24 @@ def with_numbers(expr: sympy.Basic, values: Mapping[sympy.Symbol, sympy.Expr]) -
     units = {s: v for s, v in values.items() if v in (0, 1)}
     rest = {s.name: decimal(v) for s, v in values.items()}
     return formula_text(expr.xreplace(units), rest)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and (what, text) lines."""
+
+    title: str
+    lines: Sequence[tuple[str, str]]
+
+
+def sections_text(title: str, sections: Iterable[Section], width: int | None = None) -> str:
+    """Return a title and the sections that have lines, folded at ``width``."""
+    lines = folded(title, width)
+    for section in sections:
+        if section.lines:
+            lines += ["", section.title]
+            lines += ["  " + line for line in aligned(section.lines, width and width - 2)]
+    return "\n".join(lines)
 
 
 def quantity_text(value: float, unit: str) -> str:

@@ -7,7 +7,7 @@ import sympy
 from sympy.functions.elementary.piecewise import Piecewise
 
 from hwcost.explain_text import decimal, formula_text, with_numbers
-from hwcost.nodes import Maximum, Minimum, TableLookup
+from hwcost.formula_nodes import Maximum, Minimum, TableLookup
 
 Values = Mapping[sympy.Symbol, sympy.Expr]
 
@@ -52,7 +52,9 @@ class Term:
     value: float
 
 
-def terms(expr: sympy.Expr, values: Values, names: Mapping[sympy.Basic, sympy.Symbol]) -> list[Term]:
+def terms(
+    expr: sympy.Expr, values: Values, names: Mapping[sympy.Basic, sympy.Symbol]
+) -> list[Term]:
     """Return the summands of a formula, largest first; a factor before a sum is spread over it.
 
     Args:
@@ -90,11 +92,13 @@ def decisions(expr: sympy.Basic, values: Values) -> list[str]:
 
 
 def _extremum(node: sympy.Expr, values: Values) -> str:
-    name, best = ("max", max) if isinstance(node, Maximum) else ("min", min)
+    best = max if isinstance(node, Maximum) else min
     sides = [(float(value_of(arg, values)), formula_text(arg)) for arg in node.args]
     winner = best(value for value, _ in sides)
     won = [text for value, text in sides if value == winner]
-    shown = ", ".join(f"{text} = {_short(value)}" if text != _short(value) else text for value, text in sides)
+    shown = ", ".join(
+        f"{text} = {_short(value)}" if text != _short(value) else text for value, text in sides
+    )
     verdict = f"{won[0]} wins" if len(won) == 1 else f"a tie of {' and '.join(won)}"
     return f"{formula_text(node)}: {shown}; {verdict}"
 

@@ -1,7 +1,7 @@
 """Formulas: text to sympy through a whitelist of Python's syntax tree.
 
-Nothing is evaluated that is not named here and in ``grammar``: no eval, no sympify of text, no
-attribute of any object.
+Nothing is evaluated that is not named here and in ``formula_grammar``: no eval, no sympify of
+text, no attribute of any object.
 """
 
 import builtins
@@ -12,9 +12,9 @@ import unicodedata
 import sympy
 
 from hwcost.errors import FormulaError
-from hwcost.grammar import FUNCTIONS, GRAMMAR
-from hwcost.nodes import Table, TableLookup, make_table, symbol
-from hwcost.parser import MAX_NESTING, Parser, Scope, measure, shortened
+from hwcost.formula_grammar import FUNCTIONS, GRAMMAR
+from hwcost.formula_nodes import Table, TableLookup, make_table, symbol
+from hwcost.formula_parser import MAX_NESTING, Parser, Scope, measure, shortened
 
 __all__ = [
     "Scope",

@@ -90,12 +90,16 @@ def _find(platform: str | Path, folder: Path) -> Path:
     raise UnknownName(f"no platform {name!r}{hint}")
 
 
-def _read_extended(path: Path, below: tuple[Path, ...], files: dict[Path, tuple[int, int]]) -> Document:
+def _read_extended(
+    path: Path, below: tuple[Path, ...], files: dict[Path, tuple[int, int]]
+) -> Document:
     files[path] = _version(path)
     document = read(path, path.name)
     if path.resolve() in below:
         chain = " -> ".join(p.name for p in (*below, path))
-        raise DescriptorError(f"{document.where(('extends',))}: 'extends' goes in a circle: {chain}")
+        raise DescriptorError(
+            f"{document.where(('extends',))}: 'extends' goes in a circle: {chain}"
+        )
     return _extended(document, path.parent, (*below, path.resolve()), files)
 
 
@@ -107,7 +111,9 @@ def _extended(
         return document
     where = document.where(("extends",))
     if not isinstance(parent, str):
-        raise DescriptorError(f"{where}: 'extends' is {parent!r}; expected a platform's name or path")
+        raise DescriptorError(
+            f"{where}: 'extends' is {parent!r}; expected a platform's name or path"
+        )
     try:
         path = _find(parent, folder)
     except UnknownName as error:
@@ -132,8 +138,10 @@ def _first_problem(error: ValidationError, document: Document) -> str:
 
 
 def _is_key(part: str | int) -> bool:
-    """Whether a part of pydantic's location is a key of the file, not the name of a union's member."""
-    return not (isinstance(part, str) and (part in ("str", "int", "float") or "[" in part or "-" in part))
+    """Whether a part of pydantic's location is a key of the file, not a union's member."""
+    return not (
+        isinstance(part, str) and (part in ("str", "int", "float") or "[" in part or "-" in part)
+    )
 
 
 def _inside(loc: tuple[str | int, ...]) -> str:

@@ -11,7 +11,8 @@ from sympy.functions.elementary.piecewise import ExprCondPair
 from sympy.logic.boolalg import ITE, BooleanFalse, BooleanTrue
 
 from hwcost.errors import FormulaError
-from hwcost.quotient import ONE, ZERO, Graph, Table, Term, common_powers, raised, times
+from hwcost.irrational import root, with_based_logs, with_joined_roots
+from hwcost.quotient import ONE, ZERO, Graph, Table, Term, common_powers, raised, single, times
 
 #: A number, the node of a condition, or a case: (value, condition).
 Lowered = Term | int | tuple[Term, int]
@@ -20,8 +21,6 @@ Lowered = Term | int | tuple[Term, int]
 MOST_FACTORS = 1024
 HIGHEST_ROOT = 64
 
-#: Primitives that take roots -> their degree, None where the second operand is.
-_ROOTS: dict[str, Fraction | None] = {"sqrt": Fraction(2), "root": None}
 _COMPARISONS = {">": "gt", ">=": "ge", "<": "lt", "<=": "le", "==": "eq", "!=": "ne"}
 
 
@@ -69,7 +68,7 @@ class _Lowering:
 
     def column(self, node: Any, args: list[Any]) -> Term:
         nonnegative = bool(node.is_nonnegative)
-        return _single(self.graph.add("column", node.name, nonnegative=nonnegative))
+        return single(self.graph.add("column", node.name, nonnegative=nonnegative))
 
     def rational(self, node: Any, args: list[Any]) -> Term:
         return Term(Fraction(int(node.p), int(node.q)))
@@ -77,7 +76,7 @@ class _Lowering:
     def real(self, node: Any, args: list[Any]) -> Term:
         if isinstance(node, sympy.Float):
             return Term(Fraction(int(sympy.Rational(node).p), int(sympy.Rational(node).q)))
-        return _single(self.graph.add("real", float(node), nonnegative=bool(node > 0)))
+        return single(self.graph.add("real", float(node), nonnegative=bool(node > 0)))
 
     def nothing(self, node: Any, args: list[Any]) -> Term:
         raise FormulaError(f"formulas have no {str(node)!r}; is there a division by zero")
@@ -86,63 +85,7 @@ class _Lowering:
         return self.graph.total(args)
 
     def mul(self, node: Any, args: list[Term]) -> Term:
-        return self._with_joined_roots(self._with_based_logs(times(args)))
-
-    def _with_joined_roots(self, term: Term) -> Term:
-        """Take roots last: sqrt(2)*sqrt(x) is whole at x = 2 only as sqrt(2*x)."""
-        factors, inside = [Term(term.coef)], dict[tuple[int, int], list[Term]]()
-        for number, exponent in term.powers:
-            node = self.graph.nodes[number]
-            is_root = node.kind == "call" and node.data in _ROOTS
-            if not is_root or not self.graph.nonnegative[node.args[0]]:
-                factors.append(Term(ONE.coef, ((number, exponent),)))
-                continue
-            degree = int(_ROOTS[node.data] or self.graph.nodes[node.args[1]].data)
-            sign, arg = 1 if exponent > 0 else -1, self._term(node.args[0])
-            outside, left = divmod(abs(exponent), degree)
-            factors.append(raised(arg, sign * outside))
-            inside.setdefault((degree, sign), []).append(raised(arg, left))
-        roots = (raised(self._root(times(i), d), sign) for (d, sign), i in inside.items())
-        return times([*factors, *roots])
-
-    def _term(self, number: int) -> Term:
-        node = self.graph.nodes[number]
-        return Term(node.data) if node.kind == "number" else _single(number)
-
-    def _root(self, arg: Term, degree: int) -> Term:
-        if arg in (ONE, ZERO):
-            return arg
-        if degree == 2:
-            return self._call("sqrt", arg)
-        nodes = (self.graph.value(arg), self.graph.number(Fraction(degree)))
-        return _single(self.graph.call("root", *nodes, nonnegative=True))
-
-    def _with_based_logs(self, term: Term) -> Term:
-        """Write log(x)/log(c) as one logarithm, which is exact at the powers of c."""
-        powers = dict(term.powers)
-        logs = [n for n in powers if self._is_log(n)]
-        bases = [n for n in logs if self._is_base(n)]
-        for log in logs:
-            for base in bases:
-                if log in bases or powers[base] * powers[log] >= 0:
-                    continue
-                shared = min(abs(powers[log]), abs(powers[base]))
-                shared = shared if powers[log] > 0 else -shared
-                args = (self.graph.nodes[log].args[0], self.graph.nodes[base].args[0])
-                joined = self.graph.call("logb", *args)
-                powers[joined] = powers.get(joined, 0) + shared
-                powers[log] -= shared
-                powers[base] += shared
-        factors = [Term(ONE.coef, ((n, e),)) for n, e in powers.items() if e]
-        return times([Term(term.coef), *factors])
-
-    def _is_log(self, number: int) -> bool:
-        node = self.graph.nodes[number]
-        return node.kind == "call" and node.data == "log"
-
-    def _is_base(self, log: int) -> bool:
-        base = self.graph.nodes[self.graph.nodes[log].args[0]]
-        return base.kind == "number" and base.data > 1 and base.data.denominator == 1
+        return with_joined_roots(self.graph, with_based_logs(self.graph, times(args)))
 
     def pow(self, node: Any, args: list[Term]) -> Term:
         base, exponent = args
@@ -153,14 +96,14 @@ class _Lowering:
             return self._general_pow(base, exponent)
         if degree == 1:
             return raised(base, whole)
-        return self._with_joined_roots(raised(self._root(base, degree), whole))
+        return with_joined_roots(self.graph, raised(root(self.graph, base, degree), whole))
 
     def _general_pow(self, base: Term, exponent: Term) -> Term:
         nodes = self.graph.value(base), self.graph.value(exponent)
-        return _single(self.graph.call("pow", *nodes, nonnegative=self.graph.nonnegative[nodes[0]]))
+        return single(self.graph.call("pow", *nodes, nonnegative=self.graph.nonnegative[nodes[0]]))
 
     def _call(self, name: str, arg: Term, nonnegative: bool = True) -> Term:
-        return _single(self.graph.call(name, self.graph.value(arg), nonnegative=nonnegative))
+        return single(self.graph.call(name, self.graph.value(arg), nonnegative=nonnegative))
 
     def exp(self, node: Any, args: list[Term]) -> Term:
         return self._call("exp", args[0])
@@ -177,7 +120,7 @@ class _Lowering:
             return Term(Fraction(ceil(arg.coef) if up else floor(arg.coef)))
         number = self.graph.value(arg)
         name = "ceil" if up else "floor"
-        return _single(self.graph.call(name, number, nonnegative=self.graph.nonnegative[number]))
+        return single(self.graph.call(name, number, nonnegative=self.graph.nonnegative[number]))
 
     def mod(self, node: Any, args: list[Term]) -> Term:
         whole = self._rounded(times((args[0], raised(args[1], -1))), up=False)
@@ -191,14 +134,14 @@ class _Lowering:
             signs = self.graph.signs((best, number))
             sign = any(signs) if name == "max" else all(signs)
             best = self.graph.call(name, best, number, nonnegative=sign)
-        return times((scale, _single(best)))
+        return times((scale, single(best)))
 
     def abs(self, node: Any, args: list[Term]) -> Term:
         factors = [Term(abs(args[0].coef))]
         for number, exponent in args[0].powers:
             if not self.graph.nonnegative[number] and exponent % 2:
                 number = self.graph.call("abs", number, nonnegative=True)
-            factors.append(Term(Fraction(1), ((number, exponent),)))
+            factors.append(single(number, exponent))
         return times(factors)
 
     def _lookup(self, table: Any, args: list[Term]) -> Term:
@@ -213,7 +156,7 @@ class _Lowering:
         values = tuple(self.graph.nodes[n].data for n in numbers)
         whole = table._replace(values=values)
         sign = min(values, default=0) >= 0
-        return times((scale, _single(self.graph.add("lookup", whole, args, sign))))
+        return times((scale, single(self.graph.add("lookup", whole, args, sign))))
 
     def case(self, node: Any, args: list[Any]) -> tuple[Term, int]:
         return args[0], args[1]
@@ -229,7 +172,7 @@ class _Lowering:
         values = [value for value, _ in taken] + [v for v in (rest,) if v is not None]
         scale, nodes = self.graph.scaled(values)
         nodes += [self.graph.add("fail", None)] if rest is None else []
-        return times((scale, _single(self._select([c for _, c in taken], nodes))))
+        return times((scale, single(self._select([c for _, c in taken], nodes))))
 
     def _select(self, conditions: Sequence[int], values: Sequence[int]) -> int:
         # A later condition that may raise is evaluated only on the rows that reach it.
@@ -308,7 +251,3 @@ _RULES: dict[type, Callable[[_Lowering, Any, list[Any]], Lowered]] = {
     sympy.Not: _Lowering.negation,
     ITE: _Lowering.choice,
 }
-
-
-def _single(node: int) -> Term:
-    return Term(Fraction(1), ((node, 1),))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hwcost.errors import WorkloadError
-from hwcost.workload import Buffers, Structure
+from hwcost.structure import Buffers, Structure
 
 
 class Peak(NamedTuple):

@@ -3,7 +3,6 @@
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from hwcost.compile import Formula, compile_formula
@@ -72,5 +71,7 @@ class MemoryMetric:
     def _scratch_formula(self, group: Group) -> Formula:
         assert group.entry is not None and group.entry.scratch is not None
         engine = list(self.model.platform.engines.values())[group.engine]
-        expr = group.entry.expanded(group.entry.scratch).xreplace(self.model.platform.numbers(engine))
+        expr = group.entry.expanded(group.entry.scratch).xreplace(
+            self.model.platform.numbers(engine)
+        )
         return compile_formula(expr)

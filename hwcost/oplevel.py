@@ -62,7 +62,9 @@ class OpMetric:
 
     def combined(self, values: Tensor, workload: Workload, model: "CostModel") -> Tensor:
         """Return the network's cost from its rows' values, a scalar."""
-        return self._over_ops(_over_engines(self.by_engine(values, workload, model), self.metric.engines))
+        return self._over_ops(
+            _over_engines(self.by_engine(values, workload, model), self.metric.engines)
+        )
 
     def _over_ops(self, ops: Tensor) -> Tensor:
         return ops.amax() if self.metric.ops == "max" and len(ops) else ops.sum()
@@ -86,14 +88,19 @@ class OpMetric:
         # Formulas are in SI units, latencies in the unit of their metric.
         seconds = self.latency.metric.unit.value
         names = ["busy", "span", *(f"busy_{engine}" for engine in self.platform.engines)]
-        times = {symbol(n): symbol(n) * sympy.Rational(seconds.numerator, seconds.denominator) for n in names}
+        times = {
+            symbol(n): symbol(n) * sympy.Rational(seconds.numerator, seconds.denominator)
+            for n in names
+        }
         if self.metric.op is not None:
             expr = self.metric.op.xreplace(times).xreplace(self.platform.numbers())
             return (compile_formula(expr / scale),)
         assert self.metric.row is not None
         row = self.metric.row.xreplace(times)
         engines = self.platform.engines.values()
-        return tuple(compile_formula(row.xreplace(self.platform.numbers(e)) / scale) for e in engines)
+        return tuple(
+            compile_formula(row.xreplace(self.platform.numbers(e)) / scale) for e in engines
+        )
 
 
 def _over_engines(values: Tensor, how: str) -> Tensor:

@@ -61,14 +61,23 @@ class Term(NamedTuple):
         return tuple((node, -e) for node, e in self.powers if e < 0)
 
 
-ZERO, ONE = Term(Fraction(0)), Term(Fraction(1))
+#: Most coefficients are this very object, which is faster to recognise than to multiply by.
+_UNIT = Fraction(1)
+
+ZERO, ONE = Term(Fraction(0)), Term(_UNIT)
+
+
+def single(node: int, exponent: int = 1) -> Term:
+    """Return the power of a node."""
+    return Term(_UNIT, ((node, exponent),))
 
 
 def times(terms: Iterable[Term]) -> Term:
     """Return the product."""
-    coef, powers = Fraction(1), dict[int, int]()
+    coef, powers = _UNIT, dict[int, int]()
     for term in terms:
-        coef *= _bounded(term.coef)
+        if term.coef is not _UNIT:
+            coef *= _bounded(term.coef)
         for node, exponent in term.powers:
             powers[node] = powers.get(node, 0) + exponent
     return Term(coef, _sorted(powers)) if coef else ZERO
@@ -102,7 +111,7 @@ def common_powers(terms: Iterable[Term]) -> Term:
     for term in terms:
         for node, exponent in term.over:
             below[node] = max(below.get(node, 0), exponent)
-    return Term(Fraction(1), _sorted(below))
+    return Term(_UNIT, _sorted(below))
 
 
 def too_large(what: str, most: int) -> FormulaError:
@@ -206,7 +215,7 @@ class Graph:
             groups.setdefault(term.over, []).append(term)
         if len(groups) > 1:
             terms = [self.total(group) for group in groups.values()]
-        return self._sum([Term(Fraction(1), ((self.value(t), 1),)) for t in terms])
+        return self._sum([single(self.value(t)) for t in terms])
 
     def scaled(self, terms: Sequence[Term]) -> tuple[Term, list[int]]:
         """Return 1/f and the nodes of f*term, with f the common denominator of the numbers."""

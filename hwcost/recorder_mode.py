@@ -54,13 +54,17 @@ def _describe(func: Any) -> _Known:
         overload=schema.overload_name or "default",
         names=tuple(a.name for a in arguments),
         defaults=tuple(a.default_value if a.has_default_value() else None for a in arguments),
-        writes=tuple(a.name for a in arguments if a.alias_info and a.alias_info.is_write),
+        writes=() if torch.Tag.inplace_view in func.tags else _written(arguments),
         pointwise=torch.Tag.pointwise in func.tags,
         random=torch.Tag.nondeterministic_seeded in func.tags,
     )
     has = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
     opened = bool(has) and not (namespace == "aten" and name in WHOLE)
     return _Known(op, opened, OUTPUTS.get(f"{op.name}.{op.overload}"))
+
+
+def _written(arguments: Any) -> tuple[str, ...]:
+    return tuple(a.name for a in arguments if a.alias_info and a.alias_info.is_write)
 
 
 def tensors_in(value: Any, depth: int = 6) -> list[Tensor]:
@@ -99,10 +103,17 @@ class Recorder(TorchDispatchMode):
         self._stack: list[tuple[int, nn.Module]] = []
         self._outer = ""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from loading its compiler, for a second, to say that this is not for it."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if any(hasattr(cls, "__tensor_flatten__") for cls in types):
+            return NotImplemented  # a tensor made of tensors: record what it does with those
         known = self._known.get(func)
         if known is None:
             known = self._known[func] = _describe(func)
@@ -133,9 +144,7 @@ class Recorder(TorchDispatchMode):
         return any(self._storage(t) not in given for t in tensors_in(out))
 
     def _execute(self, known: _Known, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        if known.outputs is not None and (
-            self.how == "fake" or (self.how == "meta" and args[0].is_meta)
-        ):
+        if known.outputs is not None and self._has_no_numbers(args[0]):
             out = known.outputs(*args, **kwargs)
             if out is not None:
                 return out
@@ -147,6 +156,10 @@ class Recorder(TorchDispatchMode):
                 raise
         args, kwargs = tree_map_only(Tensor, _on_meta, (args, kwargs))
         return func(*args, **kwargs)
+
+    def _has_no_numbers(self, argument: Any) -> bool:
+        first = argument[0] if isinstance(argument, (list, tuple)) else argument
+        return self.how == "fake" or (self.how == "meta" and bool(first.is_meta))
 
     def _note(self, op: Op, args: Any, kwargs: dict[str, Any], out: Any) -> None:
         values = [self._frozen(a) for a in args]

@@ -11,6 +11,7 @@ from hwcost.reports_costs import (
     AnyPlatform,
     Mapped,
     check_metrics,
+    known_metrics,
     no_own_warnings,
     prepared,
     price,
@@ -114,7 +115,7 @@ def _entry(
     precision: str | None,
     place_by: str | None,
 ) -> Entry:
-    known = [metric for metric in metrics if metric in platform.metrics]
+    known = [m for m in metrics if m in known_metrics(platform, one.workload, None)]
     workload = prepared_here(one.workload, platform, mapping, precision)
     place_by = place_by if place_by in platform.metrics else None
     try:
@@ -174,9 +175,8 @@ def table(
     parts = []
     for one in named_models(models, input_shape):
         for platform in targets:
-            known = [m for m in (chosen or platform.metrics) if m in platform.metrics]
-            if one.workload.structure.buffers is None:
-                known = [m for m in known if platform.metrics[m].reduce is None or chosen]
+            known = known_metrics(platform, one.workload, chosen)
+            known = [metric for metric in known if metric in platform.metrics]
             if known:
                 workload = prepared_here(one.workload, platform, mapping, precision)
                 parts.append(

@@ -8,7 +8,7 @@ from typing import Any
 
 from hwcost.platform import Metric, Platform
 from hwcost.reports_costs import STATUS_MEANS, Priced
-from hwcost.reports_coverage import derived, percent
+from hwcost.reports_coverage import percent
 from hwcost.reports_format import Column, Sheet
 from hwcost.reports_memory import weight_bytes
 from hwcost.reports_tabular import Tabular, column_name, si
@@ -29,7 +29,7 @@ class Entry:
         """MACs of the network, priced or not."""
         if self.costs is None:
             return math.nan
-        return float(derived(self.costs.workload, self.costs.plan, "macs").nan_to_num().sum())
+        return math.fsum(macs for macs in self.costs.macs if not math.isnan(macs))
 
     @cached_property
     def weights(self) -> float:

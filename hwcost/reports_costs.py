@@ -14,9 +14,10 @@ from torch import Tensor
 from hwcost.costmodel import CostModel
 from hwcost.errors import HwcostWarning, UnknownName, WorkloadError, did_you_mean
 from hwcost.loading import load
-from hwcost.plan import FREE, Plan, bits_text
+from hwcost.offers import FREE
+from hwcost.plan import Plan, bits_text
 from hwcost.platform import Metric, Platform
-from hwcost.reports_coverage import Coverage, coverage
+from hwcost.reports_coverage import Coverage, coverage, derived
 from hwcost.units import engineering
 from hwcost.workload import Workload
 
@@ -65,6 +66,12 @@ class Priced:
     def coverage(self) -> Coverage:
         """How much of the network is priced."""
         return coverage(self.workload, self.plan)
+
+    @cached_property
+    def macs(self) -> list[float]:
+        """MACs of each row, executions counted, priced or not."""
+        times = self.workload.column("weight").detach().cpu()
+        return (times * derived(self.workload, self.plan.bits, "macs")).tolist()
 
     @property
     def precision(self) -> str:
@@ -135,7 +142,7 @@ def price(
         UnknownName: no such metric; UnsupportedOp, PrecisionError, WorkloadError: as CostModel.
     """
     platform = load(platform)
-    chosen = list(platform.metrics) if metrics is None else list(dict.fromkeys(metrics))
+    chosen = known_metrics(platform, workload, metrics)
     place_by = place_by or usual_place_by(platform, chosen)
     models = {
         metric: CostModel(platform, metric, place_by=place_by, on_unsupported=on_unsupported)
@@ -145,6 +152,16 @@ def price(
         rows = {n: _weighted(m, workload) for n, m in models.items()} if with_rows else {}
         totals = {n: float(m.total(workload).detach()) for n, m in models.items()}
     return Priced(name, platform, workload, models, rows, totals)
+
+
+def known_metrics(
+    platform: Platform, workload: Workload, metrics: Sequence[str] | None
+) -> list[str]:
+    """Return the metrics asked for, or all that a table without a schedule has."""
+    if metrics is not None:
+        return list(dict.fromkeys(metrics))
+    scheduled = workload.structure.buffers is not None
+    return [n for n, m in platform.metrics.items() if scheduled or m.reduce is None]
 
 
 def usual_place_by(platform: Platform, metrics: Sequence[str]) -> str | None:

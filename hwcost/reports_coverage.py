@@ -11,8 +11,10 @@ from torch import Tensor
 from hwcost.compile import Formula, compile_formula
 from hwcost.derived import derived_exprs
 from hwcost.formula import symbol
-from hwcost.plan import DEFAULT, MODELLED, STATUSES, Plan
-from hwcost.workload import KIND_CODES, KIND_NAMES, Workload
+from hwcost.offers import DEFAULT, MODELLED, STATUSES
+from hwcost.plan import Plan
+from hwcost.structure import KIND_CODES, KIND_NAMES
+from hwcost.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,11 @@ def percent(share: float) -> str:
 
 def coverage(workload: Workload, plan: Plan) -> Coverage:
     """Return what of a network a plan prices."""
-    macs = derived(workload, plan, "macs")
-    moved = sum(
-        (derived(workload, plan, name) for name in ("in_bytes", "out_bytes", "w_bytes")), 0 * macs
-    )
+    times = workload.column("weight").detach().cpu()
+    macs = times * derived(workload, plan.bits, "macs")
+    moved = torch.zeros_like(macs)
+    for name in ("in_bytes", "out_bytes", "w_bytes"):
+        moved += times * derived(workload, plan.bits, name)
     by_default = plan.status == DEFAULT
     priced = by_default | (plan.status == MODELLED)
     return Coverage(
@@ -101,23 +104,27 @@ def _kinds(workload: Workload, plan: Plan) -> dict[str, dict[str, int]]:
     return found
 
 
-def derived(workload: Workload, plan: Plan, name: str) -> Tensor:
-    """Return a derived size (``macs``, ``w_bytes``, ...) of each row at the plan's bits.
+def derived(workload: Workload, bits: Mapping[str, Tensor], name: str) -> Tensor:
+    """Return a derived size (``macs``, ``w_bytes``, ...) of one execution of each row.
 
-    Rows count ``weight`` times; NaN where a row lacks a size. Shape ``(rows,)``.
+    Args:
+        bits: resolved bits of a plan; shape ``(rows,)``.
+
+    Returns:
+        Shape ``(rows,)``, NaN where a row lacks a size.
     """
     values = torch.full((len(workload),), math.nan, dtype=torch.float64)
     for code in torch.unique(workload.structure.kind_codes).tolist():
         rows = (workload.structure.kind_codes == code).nonzero().flatten()
         formula = _formula(KIND_NAMES[code], name)
-        columns = {n: _column(workload, plan, n)[rows] for n in formula.names}
+        columns = {n: _column(workload, bits, n)[rows] for n in formula.names}
         values[rows] = formula(columns).expand(rows.shape)
-    return values * workload.column("weight").detach()
+    return values
 
 
-def _column(workload: Workload, plan: Plan, name: str) -> Tensor:
-    if name in plan.bits:
-        return plan.bits[name]
+def _column(workload: Workload, bits: Mapping[str, Tensor], name: str) -> Tensor:
+    if name in bits:
+        return bits[name]
     return workload.column(name).detach().cpu()
 
 

@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import Any
 
 from hwcost.explain_sizes import sizes_text
+from hwcost.offers import STATUSES
 from hwcost.ops import BITS, KINDS, SIZES
-from hwcost.plan import FREE, STATUSES, UNSUPPORTED
 from hwcost.reports_costs import STATUS_MEANS, Priced
-from hwcost.reports_coverage import derived, percent
+from hwcost.reports_coverage import percent
 from hwcost.reports_format import Column, Sheet
 from hwcost.reports_memory import memory_lines, peak_line
 from hwcost.reports_tabular import Tabular, column_name, si
@@ -42,10 +42,6 @@ class Report(Tabular):
         return [sizes_text(kind, sizes) for kind, sizes in row_sizes(self.costs.workload)]
 
     @cached_property
-    def _macs(self) -> list[float]:
-        return derived(self.costs.workload, self.costs.plan, "macs").tolist()
-
-    @cached_property
     def _engines(self) -> list[str]:
         names = [*self.costs.platform.engines, ""]
         return [names[engine] for engine in self.costs.plan.engine.tolist()]
@@ -72,7 +68,7 @@ class Report(Tabular):
             "w_bits": c.plan.bits["w_bits"].tolist(),
             "a_bits": c.plan.bits["a_bits"].tolist(),
             "weight": c.workload.column("weight").tolist(),
-            "macs": self._macs,
+            "macs": self.costs.macs,
         }
         for metric in c.metrics:
             columns[column_name(metric)] = (c.rows[metric.name] * si(metric)).tolist()
@@ -145,9 +141,9 @@ class Report(Tabular):
         columns += [Column("bits", self._bits, rank=8 if len(set(self._bits)) < 3 else 4)]
         if not any(_is_macs(m) for m in c.metrics):
             columns.append(
-                Column("MACs", [engineering(m, "1") if m else "" for m in self._macs], True, 6)
+                Column("MACs", [engineering(m, "1") if m else "" for m in self.costs.macs], True, 6)
             )
-        for index, metric in enumerate(c.metrics):
+        for index in range(len(c.metrics)):
             columns += self._metric_columns(index)
         return columns
 
@@ -183,7 +179,7 @@ class Report(Tabular):
                 text += peak_line(c, metric.name)
             results.append((metric.name, text))
         if not any(_is_macs(m) for m in c.metrics):
-            results.append(("MACs", engineering(math.fsum(_numbers(self._macs)), "1")))
+            results.append(("MACs", engineering(math.fsum(_numbers(self.costs.macs)), "1")))
         return results + memory_lines(c)
 
     def _notes(self) -> list[str]:
@@ -233,6 +229,3 @@ def _heading(name: str, reduce: str | None) -> str:
 
 def _numbers(values: list[float]) -> list[float]:
     return [value for value in values if not math.isnan(value)]
-
-
-assert STATUSES[UNSUPPORTED] == "unsupported" and STATUSES[FREE] == "free"

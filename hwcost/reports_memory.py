@@ -6,7 +6,7 @@ import sympy
 
 from hwcost.costmodel import CostModel
 from hwcost.errors import HwcostError
-from hwcost.explain_memory import alive
+from hwcost.explain_memory import alive, peak_row
 from hwcost.formula import symbol
 from hwcost.platform import Limit, Memory
 from hwcost.reports_costs import Priced, no_own_warnings
@@ -18,20 +18,14 @@ _MOST_NAMED = 4
 
 def peak_line(costs: Priced, metric: str) -> str:
     """Return which op holds the peak and what is alive then, to be added to the peak."""
-    row = peak_row(costs, metric)
-    if row is None:
+    if not len(costs.workload):
         return ""
+    row = peak_row(costs.models[metric], costs.workload)
     text = f" at {costs.workload.layers[row]!r} ({costs.workload.kinds[row]})"
-    held = alive(costs.workload, costs.plan, row)
+    held = alive(costs.models[metric], costs.workload, row)
     shown = [f"{label} {engineering(size, 'B')}" for label, size in held[:_MOST_NAMED]]
     shown += [f"{len(held) - _MOST_NAMED} more"] if len(held) > _MOST_NAMED else []
     return f"{text}: {', '.join(shown)}" if shown else text
-
-
-def peak_row(costs: Priced, metric: str) -> int | None:
-    """Return the row while which most bytes are alive, None in a network without ops."""
-    rows = costs.rows[metric].nan_to_num(-1)
-    return int(rows.argmax()) if len(rows) and float(rows.max()) > 0 else None
 
 
 def memory_lines(costs: Priced) -> list[tuple[str, str]]:
@@ -51,11 +45,10 @@ def _used(costs: Priced, what: str) -> float:
 
 def weight_bytes(costs: Priced) -> float:
     """Return the bytes of the weights, shared ones once, at the bits of the priced rows."""
-    # A row that runs several times still has its weights only once.
-    weight = costs.workload.column("weight").detach()
-    rows = derived(costs.workload, costs.plan, "w_bytes") / weight.clamp(min=1e-300)
-    once = costs.workload.column("w_once").detach()
-    return float((rows.nan_to_num() * once * (weight > 0)).sum())
+    bytes_read = derived(costs.workload, costs.plan.bits, "w_bytes").nan_to_num()
+    once = costs.workload.column("w_once").detach().cpu()
+    runs = costs.workload.column("weight").detach().cpu() > 0
+    return float((bytes_read * once * runs).sum())
 
 
 def _activation_bytes(costs: Priced) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +10,15 @@ import torch
 from torch import Tensor
 
 from hwcost.costmodel import CostModel
+from hwcost.offers import STATUSES
 from hwcost.ops import BITS, SIZES
-from hwcost.plan import STATUSES
 from hwcost.platform import Metric, Platform
 from hwcost.reports_costs import gathered_warnings, usual_place_by
 from hwcost.reports_format import Column, Sheet
 from hwcost.reports_tabular import Tabular, column_name, require_pyarrow, si
+from hwcost.structure import KIND_NAMES
 from hwcost.units import engineering
-from hwcost.workload import KIND_NAMES, Workload
+from hwcost.workload import Workload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +70,7 @@ class CostTable(Tabular):
 
     def columns(self) -> Mapping[str, Any]:
         """Return the frame's columns."""
-        return dict(self.to_frame().items())
+        return {str(name): column for name, column in self.to_frame().items()}
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the whole table as a pandas frame."""
@@ -107,8 +109,7 @@ class CostTable(Tabular):
 
     def _write_parquet(self, path: Path) -> None:
         require_pyarrow()
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        pa, pq = import_module("pyarrow"), import_module("pyarrow.parquet")
 
         writer = None
         for frame in self.frames():
@@ -143,7 +144,7 @@ class CostTable(Tabular):
         import pandas as pd
 
         def named(codes: Tensor, categories: Sequence[str]) -> Any:
-            return pd.Categorical.from_codes(codes.numpy(), categories=list(categories))
+            return pd.Categorical.from_codes(codes.numpy(), categories=pd.Index(categories))
 
         if name == "layer":
             return list(part.workload.layers[rows])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwcost.errors import HwcostError
+from hwcost.errors import MissingLibrary, UnknownName, did_you_mean
 from hwcost.platform import Metric
 from hwcost.reports_format import Sheet, as_html, latex, markdown, plain
 
@@ -28,10 +28,6 @@ SUFFIXES = {
 FORMATS = ("text", "md", "csv", "latex", "html", "json", "parquet")
 
 _UNIT_NAMES = {"s": "s", "J": "j", "B": "bytes", "cycle": "cycle", "op": "op", "1": ""}
-
-
-class ReportError(HwcostError, ValueError):
-    """A report cannot be written as asked: no such format, or its library is not installed."""
 
 
 def column_name(metric: Metric) -> str:
@@ -103,7 +99,8 @@ class Tabular(ABC):
         """Write a file; its suffix names the format unless ``format`` does.
 
         Raises:
-            ReportError: an unknown format, or ``parquet`` without pyarrow.
+            UnknownName: an unknown format.
+            MissingLibrary: ``parquet`` without pyarrow.
         """
         path = Path(path)
         format = format or format_of(path)
@@ -123,9 +120,10 @@ class Tabular(ABC):
             "json": self.to_json,
         }
         if format == "parquet":
-            raise ReportError("parquet is not text; write it to a file")
+            raise UnknownName("parquet is not text; write it to a file, -o on the command line")
         if format not in writers:
-            raise ReportError(f"no format {format!r}; known: {', '.join(FORMATS)}")
+            hint = did_you_mean(format, FORMATS) or f"; known: {', '.join(FORMATS)}"
+            raise UnknownName(f"no format {format!r}{hint}")
         text = writers[format]()
         return text if text.endswith("\n") else text + "\n"
 
@@ -147,14 +145,13 @@ def format_of(path: Path) -> str:
     """Return the format that a file's suffix stands for.
 
     Raises:
-        ReportError: none does.
+        UnknownName: none does.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        found = (
-            f"{suffix!r} of {path.name!r} is" if suffix else f"no suffix in {path.name!r}, which is"
+        raise UnknownName(
+            f"the suffix of {path.name!r} names no format; known: {', '.join(SUFFIXES)}"
         )
-        raise ReportError(f"{found} no format; known: {', '.join(SUFFIXES)}")
     return SUFFIXES[suffix]
 
 
@@ -162,12 +159,12 @@ def require_pyarrow() -> None:
     """Raise where pyarrow is missing.
 
     Raises:
-        ReportError: says what to install.
+        MissingLibrary: says what to install.
     """
     from importlib.util import find_spec
 
     if find_spec("pyarrow") is None:
-        raise ReportError(
+        raise MissingLibrary(
             "parquet needs pyarrow, which is not installed: pip install 'hwcost[parquet]'"
         )
 

@@ -6,11 +6,27 @@ Formulas are text here; platform.py gives them meaning.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from hwcost.errors import did_you_mean
 from hwcost.ops import KINDS
+
+
+def _known_kind(name: str) -> str:
+    if name not in KINDS:
+        raise ValueError(f"no kind of op has this name{did_you_mean(name, KINDS)}")
+    return name
+
 
 Text = Annotated[str, Field(strict=True, min_length=1)]
 Number = StrictInt | StrictFloat
@@ -22,7 +38,7 @@ QuantityText = Annotated[
     StrictStr | StrictInt | StrictFloat,
     Field(description="a number with its unit, such as 260 MHz; a plain number has no dimension"),
 ]
-KindName = Literal[tuple(KINDS)]  # type: ignore[valid-type]
+KindName = Annotated[Text, AfterValidator(_known_kind), Field(json_schema_extra={"enum": [*KINDS]})]
 Bits = Annotated[int, Field(strict=True, ge=0, le=64)]
 
 
@@ -40,7 +56,7 @@ class Closed(BaseModel):
                 if key not in known:
                     hint = did_you_mean(str(key), known) or f"; known: {', '.join(known)}"
                     message = f"unknown key {key!r}{hint}".replace("{", "{{").replace("}", "}}")
-                    raise PydanticCustomError("unknown_key", message, {"key": key})  # type: ignore[arg-type]
+                    raise PydanticCustomError("unknown_key", message, {"key": key})
         return data
 
 
@@ -48,7 +64,9 @@ class ParamSpec(Closed):
     """A number of the hardware, with its unit and where it comes from."""
 
     value: QuantityText = Field(description="number and unit, such as 24.96 mW")
-    source: Text = Field(description="where the number comes from: a name in sources, or a citation")
+    source: Text = Field(
+        description="where the number comes from: a name in sources, or a citation"
+    )
     note: Text | None = Field(None, description="what the number is")
 
 
@@ -57,7 +75,7 @@ class TableSpec(Closed):
 
     unit: Text = Field(description="unit of every value, such as op/cycle; 1 for none")
     axes: dict[Text, list[Number]] = Field(
-        description="axis -> its values; a look-up gives one expression for each axis, in this order",
+        description="axis -> its values; a look-up has one expression for each, in this order",
         min_length=1,
     )
     values: list[Any] = Field(description="nested lists, one level for each axis")
@@ -92,14 +110,15 @@ class DeploySpec(Closed):
 
 
 class OpSpec(Closed):
-    """What ops of some kinds cost on an engine: cycles, or free, or unsupported, or as another kind."""
+    """What ops of some kinds cost: cycles, or free, or unsupported, or as another kind."""
 
     match: KindName | list[KindName] = Field(description="kind of op, or a list of kinds")
     where: Text | None = Field(
         None, description="condition on the sizes; the entry with the most conditions wins"
     )
     cycles: FormulaText | None = Field(
-        None, description="clock cycles for one sample (for matmul: one matrix), or for all if it reads batch"
+        None,
+        description="clock cycles of one sample (matmul: one matrix); of all if it reads batch",
     )
     as_: dict[Text, FormulaText] | None = Field(
         None,
@@ -127,7 +146,9 @@ class EngineSpec(Closed):
     """A part of the hardware that computes: a core, a cluster, an accelerator."""
 
     title: Text | None = Field(None, description="what the engine is")
-    precision: PrecisionSpec | None = Field(None, description="bits that it computes with; any if left out")
+    precision: PrecisionSpec | None = Field(
+        None, description="bits that it computes with; any if left out"
+    )
     params: dict[Text, ParamSpec] = Field(
         default={}, description="numbers of this engine; they hide the platform's of the same name"
     )
@@ -138,11 +159,13 @@ class EngineSpec(Closed):
 class MetricSpec(Closed):
     """A cost: one formula for each row or op, and how rows, engines and ops combine."""
 
-    unit: Text = Field(description="unit of the value, such as s, mJ, B or cycle; 1 for a pure number")
+    unit: Text = Field(
+        description="unit of the value, such as s, mJ, B or cycle; 1 for a pure number"
+    )
     title: Text | None = Field(None, description="what the metric is")
     row: FormulaText | None = Field(
         None,
-        description="formula of a row: reads cycles, busy (the row's latency), span (the op's latency),"
+        description="formula of a row: reads cycles, busy (the row's latency), span (the op's),"
         " sizes and params",
     )
     op: FormulaText | None = Field(
@@ -152,7 +175,8 @@ class MetricSpec(Closed):
         None, description="peak_live: the largest sum of activations alive at once, in bytes"
     )
     engines: Literal["sum", "max"] = Field(
-        "sum", description="how the rows of one op on several engines combine; max runs them in parallel"
+        "sum",
+        description="how the rows of one op on several engines combine; max runs them in parallel",
     )
     ops: Literal["sum", "max"] = Field("sum", description="how ops combine; max is a pipeline")
     note: Text | None = Field(None, description="what the metric leaves out")
@@ -168,7 +192,9 @@ class CheckSpec(Closed):
     value: QuantityText = Field(description="the known value with its unit")
     tol: QuantityText = Field(description="allowed relative error, such as 15 %")
     source: Text = Field(description="where the value comes from")
-    engine: Text | None = Field(None, description="the engine that ran it; the best one if left out")
+    engine: Text | None = Field(
+        None, description="the engine that ran it; the best one if left out"
+    )
 
 
 class PlatformSpec(Closed):
@@ -181,16 +207,21 @@ class PlatformSpec(Closed):
         description="where the formulas come from; shown in every report"
     )
     note: Text | None = Field(None, description="what the descriptor does not model")
-    sources: dict[Text, Text] = Field(default={}, description="name -> citation, used by source: keys")
+    sources: dict[Text, Text] = Field(
+        default={}, description="name -> citation, used by source: keys"
+    )
     params: dict[Text, ParamSpec] = Field(default={}, description="numbers of the hardware")
     let: dict[Text, FormulaText] = Field(default={}, description="sub-formulas shared by formulas")
     tables: dict[Text, TableSpec] = Field(default={}, description="look-up tables")
     memories: dict[Text, MemorySpec] = Field(default={}, description="memories and their sizes")
     engines: dict[Text, EngineSpec] = Field(default={}, description="engines and their op costs")
-    metrics: dict[Text, MetricSpec] = Field(description="the costs that the platform knows", min_length=1)
+    metrics: dict[Text, MetricSpec] = Field(
+        description="the costs that the platform knows", min_length=1
+    )
     deploy: DeploySpec | None = Field(None, description="bits at which a float model is priced")
     limits: dict[Text, Text] = Field(
-        default={}, description="name -> condition over metrics and memories that a network must meet"
+        default={},
+        description="name -> condition over metrics and memories that a network must meet",
     )
     checks: list[CheckSpec] = Field(default=[], description="points with a known cost")
 
@@ -202,4 +233,8 @@ def json_schema() -> dict[str, Any]:
         "type": "string",
         "description": "platform that this file changes: a shipped name or a path beside the file",
     }
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "hwcost platform", **schema}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "hwcost platform",
+        **schema,
+    }

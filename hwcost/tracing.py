@@ -13,8 +13,9 @@ from hwcost.errors import HwcostWarning, TraceError
 from hwcost.ops import SIZES, defaults, kind_sizes
 from hwcost.recorder import record
 from hwcost.recorder_values import Recording
+from hwcost.structure import KIND_CODES, Structure
 from hwcost.tracing_lift import Lifted, lift
-from hwcost.workload import KIND_CODES, Structure, Workload
+from hwcost.workload import Workload
 
 Shape = Sequence[int] | Sequence[Sequence[int]]
 

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from hwcost.ops import KINDS
 from hwcost.recorder_values import Call, Recording, Ref, refs_in
+from hwcost.structure import Buffers
 from hwcost.tracing_facts import Facts, Row
 from hwcost.tracing_light import flat, handler_of
 from hwcost.tracing_memory import Memory
 from hwcost.tracing_names import Named, names
 from hwcost.tracing_patterns import attentions, is_padding
-from hwcost.workload import Buffers
 
 #: Composites whose copies are torch's way to reach a matrix product, not the model's.
 _NO_COPIES_IN = frozenset({"einsum", "tensordot", "inner", "kron", "chain_matmul"})

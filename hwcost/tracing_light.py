@@ -177,8 +177,10 @@ _ARITHMETIC = """
     fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask
     _fake_quantize_per_tensor_affine_cachemask_tensor_qparams quantize_per_tensor
     quantize_per_channel dequantize _masked_scale
+    nll_loss_forward nll_loss2d_forward nll_loss_nd mse_loss smooth_l1_loss huber_loss
+    binary_cross_entropy soft_margin_loss multi_margin_loss multilabel_margin_loss_forward
 """
-_ACTIVATIONS = "_prelu_kernel log_sigmoid_forward rrelu_with_noise celu selu softshrink"
+_ACTIVATIONS = "_prelu_kernel log_sigmoid_forward rrelu_with_noise hardswish"
 
 _POOLS = """
     max_pool1d max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d
@@ -204,6 +206,7 @@ def _all(names: str, handler: Handler) -> dict[str, Handler]:
 #: ATen operator -> its rows. An in-place operator is looked up with and without its "_".
 HANDLERS: dict[str, Handler] = {
     "convolution": convolution,
+    "_convolution": convolution,
     "linear": linear,
     "matmul": matmul("self", "other"),
     "mm": matmul("self", "mat2"),

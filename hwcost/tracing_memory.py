@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 
 from hwcost.recorder_values import Ref
+from hwcost.structure import Buffers
 from hwcost.tracing_facts import Facts
-from hwcost.workload import Buffers
 
 
 @dataclass(slots=True)

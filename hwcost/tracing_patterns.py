@@ -10,6 +10,7 @@ from hwcost.tracing_heavy import attention_row
 #: Operators that pad by themselves -> the number they pad with.
 _PADDING = {
     "aten.convolution": 0.0,
+    "aten._convolution": 0.0,
     "aten.max_pool1d": float("-inf"),
     "aten.max_pool2d_with_indices": float("-inf"),
     "aten.max_pool3d_with_indices": float("-inf"),

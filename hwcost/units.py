@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from hwcost.errors import UnitError, did_you_mean
-from hwcost.notation import engineering as engineering
+from hwcost.units_notation import engineering as engineering
 
 if TYPE_CHECKING:
     import pint
@@ -87,9 +87,11 @@ _PREFIXES = {
     "peta": ("1e15", "P"),
     "exa": ("1e18", "E"),
     "kibi": ("1024", "Ki"),
-    "mebi": ("1048576", "Mi"),
-    "gibi": ("1073741824", "Gi"),
-    "tebi": ("1099511627776", "Ti"),
+    "mebi": (str(2**20), "Mi"),
+    "gibi": (str(2**30), "Gi"),
+    "tebi": (str(2**40), "Ti"),
+    "pebi": (str(2**50), "Pi"),
+    "exbi": (str(2**60), "Ei"),
 }
 _UNITS = (
     "second = [time] = s = sec",

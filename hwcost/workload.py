@@ -1,102 +1,30 @@
 """Workload: the op table, one row for each executed op."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from hwcost.columns import (
+    Values,
+    as_column,
+    check_kind_name,
+    check_size_name,
+    check_values,
+    completed,
+    frame_column,
+    kind_defaults,
+    length,
+)
 from hwcost.errors import UnknownName, WorkloadError, did_you_mean
-from hwcost.ops import BITS, KINDS, SIZES, defaults, kind_sizes
+from hwcost.ops import BITS, SIZES, kind_sizes
+from hwcost.structure import KIND_CODES, NumberedLayers, Structure
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Kind -> its code in ``Structure.kind_codes``.
-KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
-KIND_NAMES = tuple(KINDS)
-
-
-@dataclass(frozen=True, eq=False)
-class Buffers:
-    """Memory areas for activations over the schedule; every field has shape ``(buffers,)``.
-
-    Attributes:
-        producer: the op whose output fills the buffer, -1 for an input of the network.
-        elements: numbers it holds in the traced network.
-        first: the op at which it is written.
-        last: the last op that reads it; the number of ops for an output of the network.
-        share: numbers it holds for each number in its producer's output; 1 but where an op has
-            several outputs, or writes into a part of a larger one.
-        reader: the first op that reads it, -1 where none does; an input of the network has this
-            op's ``a_bits``.
-    """
-
-    producer: Tensor
-    elements: Tensor
-    first: Tensor
-    last: Tensor
-    share: Tensor
-    reader: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Structure:
-    """What stays when sizes change: names, kinds, traced sizes, engines, schedule.
-
-    Attributes:
-        layers: the row's layer, a module path; shape ``(rows,)``.
-        kind_codes: index of the row's kind in ``KIND_NAMES``, int64, shape ``(rows,)``.
-        traced: column -> sizes at the time of the trace, float64, shape ``(rows,)``; NaN where
-            a row's kind lacks the size, or where bits are open.
-        ops: which op a row belongs to, int64, shape ``(rows,)``; rows of one op run on several
-            engines or at several precisions.
-        engines: the engine that runs the row, or None where the platform's best one does.
-        functions: the torch function that ran, for reports.
-        buffers: activation memory over the schedule, when the table came from a trace.
-        warnings: what the trace could not make sense of, one line each.
-    """
-
-    layers: Sequence[str]
-    kind_codes: Tensor
-    traced: Mapping[str, Tensor]
-    ops: Tensor
-    engines: Sequence[str | None]
-    functions: Sequence[str] = ()
-    buffers: Buffers | None = None
-    warnings: tuple[str, ...] = ()
-
-    @cached_property
-    def n_ops(self) -> int:
-        """The number of ops, at most the number of rows."""
-        return int(self.ops.max()) + 1 if len(self.ops) else 0
-
-    @cached_property
-    def one_row_per_op(self) -> bool:
-        """Whether row i is op i."""
-        return bool((self.ops == torch.arange(len(self.ops))).all())
-
-    @cached_property
-    def kinds(self) -> tuple[str, ...]:
-        """The row's kind; shape ``(rows,)``."""
-        return tuple(KIND_NAMES[code] for code in self.kind_codes.tolist())
-
-
-class _Numbered(Sequence[str]):
-    """Layer names of a table without names: ``conv 0``, ``conv 1``, ... made when read."""
-
-    def __init__(self, prefix: str, numbers: range) -> None:
-        self.prefix, self.numbers = prefix, numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return _Numbered(self.prefix, self.numbers[index])
-        return f"{self.prefix} {self.numbers[index]}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,10 +63,10 @@ class Workload:
         """
         if name in self.changed:
             return self.changed[name]
-        _known_column(name)
+        check_size_name(name)
         return self.structure.traced[name]
 
-    def with_columns(self, **columns: Tensor | Sequence[float] | float) -> "Workload":
+    def with_columns(self, **columns: Values) -> "Workload":
         """Return the same ops with other sizes, gradients kept.
 
         Which formula prices a row is still decided by the traced sizes.
@@ -152,10 +80,10 @@ class Workload:
         """
         changed = dict(self.changed)
         for name, values in columns.items():
-            _known_column(name)
+            check_size_name(name)
             if name in BITS:
                 raise WorkloadError(f"{name!r} is not a size; use with_precision({name}=...)")
-            changed[name] = _as_column(name, values, len(self))
+            changed[name] = as_column(name, values, len(self))
         return replace(self, changed=changed)
 
     def with_precision(
@@ -166,8 +94,8 @@ class Workload:
     ) -> "Workload":
         """Return the same ops at fixed bits, one number or shape ``(rows,)``; None keeps them."""
         given = {"w_bits": w_bits, "a_bits": a_bits, "o_bits": o_bits}
-        bits = {n: _as_column(n, b, len(self)) for n, b in given.items() if b is not None}
-        _check_values(bits, 0)
+        bits = {n: as_column(n, b, len(self)) for n, b in given.items() if b is not None}
+        check_values(bits, self.layers, may_lack=False)
         return self._restructured(traced={**self.structure.traced, **bits})
 
     def with_engines(self, engines: str | Mapping[str, str] | Sequence[str | None]) -> "Workload":
@@ -218,7 +146,7 @@ class Workload:
         return replace(self, structure=replace(self.structure, **changes))
 
     @staticmethod
-    def from_columns(kind: str, **columns: Tensor | Sequence[float] | float) -> "Workload":
+    def from_columns(kind: str, **columns: Values) -> "Workload":
         """Return a table whose rows are all of one kind, without layer names.
 
         Args:
@@ -229,19 +157,18 @@ class Workload:
             WorkloadError: a size that the kind lacks, columns of unequal length, or a value
                 below 0, NaN or infinite.
         """
-        _known_kind(kind)
+        check_kind_name(kind)
         for name in columns:
-            _known_column(name)
+            check_size_name(name)
             if name not in kind_sizes(kind):
                 raise WorkloadError(f"{kind!r} has no size {name!r}")
-        lengths = [len(c) for c in columns.values() if _is_sequence(c)]  # type: ignore[arg-type]
-        rows = max(lengths, default=1)
-        sizes = {name: _as_column(name, c, rows) for name, c in columns.items()}
-        _check_values(sizes, 0)
-        traced = _completed(sizes, rows)
-        traced |= {n: c for n, c in _kind_defaults(kind, traced).items() if n not in columns}
+        rows = max((length(c) for c in columns.values()), default=1)
+        sizes = {name: as_column(name, c, rows) for name, c in columns.items()}
+        check_values(sizes, may_lack=False)
+        traced = completed(sizes, rows)
+        traced |= {n: c for n, c in kind_defaults(kind, traced).items() if n not in columns}
         code = torch.tensor(KIND_CODES[kind]).expand(rows)
-        layers = _Numbered(kind, range(rows))
+        layers = NumberedLayers(kind, range(rows))
         return Workload(Structure(layers, code, traced, torch.arange(rows), (None,) * rows))
 
     @staticmethod
@@ -249,10 +176,10 @@ class Workload:
         """Return a table with one row for every combination of the sizes, the last one fastest."""
         points = [list(a) if isinstance(a, Iterable) else [a] for a in axes.values()]
         lengths = [len(p) for p in points]
-        columns: dict[str, Tensor | Sequence[float] | float] = {}
+        columns: dict[str, Values] = {}
         for i, (name, values) in enumerate(zip(axes, points, strict=True)):
-            after = _product(lengths[i + 1 :])
-            before = _product(lengths[:i])
+            after = math.prod(lengths[i + 1 :])
+            before = math.prod(lengths[:i])
             column = torch.tensor(values, dtype=torch.float64).repeat_interleave(after)
             columns[name] = column.repeat(before)
         return Workload.from_columns(kind, **columns)
@@ -270,29 +197,33 @@ class Workload:
             WorkloadError: ``layer`` or ``kind`` is missing, or a value is negative or infinite;
                 the message names the row.
         """
-        data = {str(name): list(frame[name]) for name in frame}
+        data = {str(name): list(frame[name]) for name in frame}  # type: ignore[index]
         for name in ("layer", "kind"):
             if name not in data:
                 raise WorkloadError(f"the table has no column {name!r}")
         layers = tuple(str(layer) for layer in data.pop("layer"))
         kinds = [str(kind) for kind in data.pop("kind")]
         for kind in kinds:
-            _known_kind(kind)
-        engines = tuple(e if isinstance(e, str) else None for e in data.pop("engine", [None] * len(kinds)))
+            check_kind_name(kind)
+        engines = tuple(
+            e if isinstance(e, str) else None for e in data.pop("engine", [None] * len(kinds))
+        )
         ops = data.pop("op", list(range(len(kinds))))
-        sizes = {name: _frame_column(name, values) for name, values in data.items()}
-        for name, column in sizes.items():
-            _known_column(name)
-            _check_frame_column(name, column, layers)
-        traced = _completed(sizes, len(kinds))
+        sizes = {name: frame_column(name, values) for name, values in data.items()}
+        for name in sizes:
+            check_size_name(name)
+        check_values(sizes, layers, may_lack=True)
+        traced = completed(sizes, len(kinds))
         for kind in set(kinds):
             mask = torch.tensor([k == kind for k in kinds])
-            for name, default in _kind_defaults(kind, traced).items():
+            for name, default in kind_defaults(kind, traced).items():
                 missing = mask & traced[name].isnan()
                 traced[name] = torch.where(missing, default, traced[name])
         codes = torch.tensor([KIND_CODES[kind] for kind in kinds], dtype=torch.int64)
         index = {op: number for number, op in enumerate(dict.fromkeys(ops))}
-        return Workload(Structure(layers, codes, traced, torch.tensor([index[o] for o in ops]), engines))
+        return Workload(
+            Structure(layers, codes, traced, torch.tensor([index[o] for o in ops]), engines)
+        )
 
     @staticmethod
     def concat(workloads: Sequence["Workload"]) -> "Workload":
@@ -331,82 +262,3 @@ class Workload:
             if not bool(values.isnan().all()):
                 columns[name] = values.tolist()
         return pd.DataFrame(columns)
-
-
-def _product(numbers: Iterable[int]) -> int:
-    total = 1
-    for number in numbers:
-        total *= number
-    return total
-
-
-def _known_column(name: str) -> None:
-    if name not in SIZES:
-        raise UnknownName(f"no size is named {name!r}{did_you_mean(name, SIZES)}")
-
-
-def _known_kind(kind: str) -> None:
-    if kind not in KINDS:
-        raise UnknownName(f"no kind of op is named {kind!r}{did_you_mean(kind, KINDS)}")
-
-
-def _is_sequence(values: object) -> bool:
-    return isinstance(values, Sequence) or (isinstance(values, Tensor) and values.dim() > 0)
-
-
-def _as_column(name: str, values: Tensor | Sequence[float] | float, rows: int) -> Tensor:
-    column = values if isinstance(values, Tensor) else torch.tensor(values, dtype=torch.float64)
-    column = column.to(torch.float64)
-    if column.dim() == 0:
-        return column.expand(rows)
-    if column.shape != (rows,):
-        raise WorkloadError(f"{name!r} has shape {tuple(column.shape)}; expected ({rows},)")
-    return column
-
-
-def _frame_column(name: str, values: Sequence[Any]) -> Tensor:
-    try:
-        return torch.tensor([float("nan") if v is None else float(v) for v in values], dtype=torch.float64)
-    except (TypeError, ValueError):
-        raise WorkloadError(f"column {name!r} holds something that is not a number") from None
-
-
-def _check_frame_column(name: str, column: Tensor, layers: Sequence[str]) -> None:
-    wrong = (column < 0) | column.isinf()
-    if bool(wrong.any()):
-        row = int(wrong.nonzero()[0])
-        raise WorkloadError(f"row {row}, layer {layers[row]!r}: {name} is {column[row].item():g}; expected 0 or more")
-
-
-def _check_values(columns: Mapping[str, Tensor], least: float) -> None:
-    for name, column in columns.items():
-        wrong = ~(column >= least) | column.isinf()
-        if bool(wrong.any()):
-            row = int(wrong.nonzero()[0])
-            raise WorkloadError(f"row {row}: {name} is {column[row].item():g}; expected {least:g} or more")
-
-
-def _completed(sizes: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
-    """Every column; those not given hold their default or NaN, without memory of their own."""
-    usual = defaults()
-    traced: dict[str, Tensor] = {}
-    for name in SIZES:
-        default = torch.tensor(usual.get(name, float("nan")), dtype=torch.float64)
-        if name not in sizes:
-            traced[name] = default.expand(rows)
-        elif name in usual and bool(sizes[name].isnan().any()):
-            traced[name] = torch.where(sizes[name].isnan(), default, sizes[name])
-        else:
-            traced[name] = sizes[name]
-    return traced
-
-
-def _kind_defaults(kind: str, traced: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Sizes that equal another one unless given."""
-    if kind == "attention":
-        return {"dv": traced["dhead"]}
-    if kind == "rnn":
-        return {"hidden": traced["cout"]}
-    if kind == "pool":
-        return {"cin": traced["cout"]}
-    return {}

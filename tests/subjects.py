@@ -1,4 +1,4 @@
-"""What the conformance suite runs on: every formula of every shipped platform, with ops it prices."""
+"""What the conformance suite runs on: every formula of every platform, and ops it prices."""
 
 import random
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from functools import cache
 
 from hwcost.costmodel import CostModel
 from hwcost.loading import available, load
+from hwcost.offers import DEFAULT, MODELLED
 from hwcost.ops import KINDS
-from hwcost.plan import DEFAULT, MODELLED
 from hwcost.workload import Workload
 
 #: Enough rows to hit full and partly filled tiles of every size.
@@ -49,9 +49,9 @@ def subjects() -> list[Subject]:
         for metric in platform.metrics.values():
             if metric.row is None or metric.needs_ops:
                 continue
-            for engine in list(platform.engines) or [None]:
-                if engine is not None and not _model(name, metric.name).by_engine:
-                    engine = None
+            by_engine = _model(name, metric.name).by_engine
+            engines: list[str | None] = [*platform.engines] if by_engine else [None]
+            for engine in engines:
                 for kind in KINDS:
                     subject = Subject(name, metric.name, engine, kind)
                     if kind != "unknown" and subject not in found and len(_priced(subject)):
@@ -60,7 +60,7 @@ def subjects() -> list[Subject]:
 
 
 def random_ops(kind: str, rows: int = ROWS, seed: int = 0) -> list[dict[str, float]]:
-    """Ops of a kind with whole sizes: dense, grouped, depthwise, of the usual kernels and odd ones."""
+    """Ops of a kind with whole sizes: dense, grouped, depthwise, of usual and odd kernels."""
     draw = random.Random(f"{kind} {seed}")
     return [_random_op(kind, draw) for _ in range(rows)]
 

@@ -1,13 +1,13 @@
-"""What must hold for every formula of every shipped platform; a new platform is covered without a line here."""
+"""What must hold for every formula of every shipped platform, found automatically."""
 
 import pickle
+from collections.abc import Mapping
 from fractions import Fraction
 from math import lcm
 
 import pytest
 import sympy
 import torch
-from subjects import Subject, as_table, sizes_read, subjects
 
 from hwcost.costmodel import CostModel
 from hwcost.formula import symbol
@@ -15,6 +15,7 @@ from hwcost.loading import available, load
 from hwcost.ops import KINDS
 from hwcost.platform import Platform
 from hwcost.workload import Workload
+from tests.subjects import Subject, as_table, sizes_read, subjects
 
 pytestmark = pytest.mark.filterwarnings("ignore::hwcost.errors.HwcostWarning")
 
@@ -33,7 +34,7 @@ FALLING = {
 
 
 def moved(subject: Subject, steps: dict[str, float]) -> tuple[Workload, Workload, torch.Tensor]:
-    """The table, the table with sizes increased, and the rows that the same formula still prices."""
+    """The table, the table with larger sizes, and the rows that keep their formula."""
     table, model = subject.table, subject.model
     other = {n: table.column(n) + step for n, step in steps.items()}
     rows = [{n: float(c[i]) for n, c in _columns(table, other).items()} for i in range(len(table))]
@@ -140,7 +141,7 @@ def _eligible(table: Workload, direction: tuple[str, ...]) -> list[int]:
 def _period(
     expr: sympy.Expr, at: dict[sympy.Symbol, sympy.Integer], direction: tuple[str, ...]
 ) -> int | None:
-    """Over how many steps each rounding in ``expr`` comes back to the same remainder, None if never."""
+    """Steps after which each rounding in ``expr`` has the same remainder, None if never."""
     periods = [1]
     for node in expr.atoms(sympy.ceiling, sympy.floor):
         values = [
@@ -207,7 +208,11 @@ def _some(rows: set[int], table: Workload, direction: tuple[str, ...]) -> list[i
 
 
 def _size(
-    subject: Subject, table: Workload, bits: dict[str, torch.Tensor], name: sympy.Symbol, row: int
+    subject: Subject,
+    table: Workload,
+    bits: Mapping[str, torch.Tensor],
+    name: sympy.Symbol,
+    row: int,
 ) -> sympy.Integer:
     return sympy.Integer(
         int((bits[name.name] if name.name in bits else table.column(name.name))[row])

@@ -1,4 +1,4 @@
-"""The shipped platforms give what the published formulas give, on the layers of tests/data/published."""
+"""The shipped platforms give what the published formulas give, layer by layer."""
 
 import csv
 from pathlib import Path

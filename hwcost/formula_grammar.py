@@ -1,7 +1,7 @@
 """What formulas have: numbers, operators, functions, look-ups, conditions.
 
 Comparisons, ``where``, ``min`` and ``max`` are built without sympy's reasoning about them
-(see ``nodes``); ``a % b`` is ``a - b*floor(a/b)``, whose slope is that of its parts.
+(see ``formula_nodes``); ``a % b`` is ``a - b*floor(a/b)``, whose slope is that of its parts.
 """
 
 import ast
@@ -11,8 +11,8 @@ from functools import partial
 import sympy
 
 from hwcost.errors import did_you_mean
-from hwcost.nodes import Maximum, Minimum, Where, is_condition
-from hwcost.parser import MAX_BITS, Grammar, Handler, Parser, measure, shortened
+from hwcost.formula_nodes import Maximum, Minimum, Where, is_condition
+from hwcost.formula_parser import MAX_BITS, Grammar, Handler, Parser, measure, shortened
 
 MAX_EXPONENT = 16
 MAX_CHOICES = 64
@@ -156,7 +156,7 @@ def _call(p: Parser, node: ast.Call) -> sympy.Expr:
     if node.keywords or not least <= len(node.args) <= most:
         due = str(least) if least == most else f"{least} to {most}"
         found = len(node.args) + len(node.keywords)
-        raise p.error(f"{name}() has {found} arguments; expected {due}")
+        raise p.error(f"{found} instead of {due} arguments of {name}()")
     return build(p, *node.args)
 
 

@@ -42,12 +42,19 @@ def is_condition(expr: sympy.Basic) -> bool:
     return isinstance(expr, sympy.logic.boolalg.Boolean)
 
 
+def _node(value: Any) -> sympy.Basic:
+    """A sympy node as it is, a Python number or truth value as one."""
+    if isinstance(value, bool):
+        return sympy.true if value else sympy.false
+    return value if isinstance(value, sympy.Basic) else sympy.Number(value)
+
+
 class Case(ExprCondPair):  # type: ignore[misc]
     """An expression and when it counts; sympy's own would unfold a where() in the condition."""
 
     def __new__(cls, expr: sympy.Basic, condition: sympy.Basic) -> "Case":
         """Return the pair as it is given."""
-        case: Case = sympy.Basic.__new__(cls, expr, sympy.sympify(condition, strict=True))
+        case: Case = sympy.Basic.__new__(cls, _node(expr), _node(condition))
         return case
 
 
@@ -79,10 +86,10 @@ class Where(sympy.Piecewise):  # type: ignore[misc]
         return str(text)
 
 
-def _without_reasoning(base: Any, cls: type, args: Sequence[Any]) -> sympy.Basic:
+def _without_reasoning(base: Any, cls: Any, args: Sequence[Any]) -> sympy.Basic:
     """An extremum of the arguments in their order; only numbers are compared."""
     flat = chain.from_iterable(a.args if isinstance(a, cls) else (a,) for a in args)
-    kept = list(dict.fromkeys(sympy.sympify(a, strict=True) for a in flat))
+    kept = list(dict.fromkeys(map(_node, flat)))
     numbers = [a for a in kept if a.is_number]
     if len(numbers) > 1:
         best = base(*numbers)

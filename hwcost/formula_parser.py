@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import sympy
 
 from hwcost.errors import FormulaError, did_you_mean
-from hwcost.nodes import TableLookup
+from hwcost.formula_nodes import TableLookup
 
 MAX_NESTING = 60
 MAX_NODES = 20_000
@@ -158,7 +158,7 @@ class Parser:
         if isinstance(node, ast.IfExp):
             return self.error("'if'", "; write where(condition, a, b)")
         if type(node) in self.grammar.numbers or type(node) in self.grammar.conditions:
-            return self.error(f"{other} ({shortened(self.source(node))})", hint)
+            return self.error(f"{shortened(self.source(node))} is {other}", hint)
         return self.error(f"{shortened(self.source(node))} is not allowed")
 
     def source(self, node: ast.expr) -> str:

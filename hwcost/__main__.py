@@ -1,0 +1,393 @@
+"""The command line: ``hwcost compare resnet8 -p gap8_compute``."""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from hwcost.errors import HwcostError, HwcostWarning, UnknownName
+
+HELP = """Price neural networks on hardware described by YAML files.
+
+MODEL is the name of a network that comes with hwcost (resnet8, ds_cnn, ...), or your own:
+file.py:factory or package.module:factory, where factory is a module, a class, or a function that
+returns a module or (module, example). Without an example give --input 3x32x32.
+PLATFORM is a shipped platform's name or the path of a YAML file."""
+
+
+class Commands(TyperGroup):
+    """Turns errors into one line on stderr and exit code 1; ``--debug`` shows where they rose."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take ``--debug`` wherever it stands."""
+        ctx.obj = "--debug" in args
+        rest = [a for a in args if a != "--debug"]
+        return super().parse_args(ctx, rest)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("default", HwcostWarning)
+                warnings.showwarning = _show_warning  # type: ignore[assignment]
+                return super().invoke(ctx)
+        except HwcostError as error:
+            if ctx.obj:
+                raise
+            _complain(str(error))
+            raise typer.Exit(1) from None
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    if issubclass(category, HwcostWarning):
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def _complain(text: str) -> None:
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+
+
+app = typer.Typer(
+    cls=Commands,
+    help=HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _complete_platform(incomplete: str) -> list[str]:
+    from hwcost.loading import available
+
+    return [name for name in available() if name.startswith(incomplete)]
+
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Zoo name or file.py:factory.")]
+Models = Annotated[
+    list[str], typer.Argument(metavar="MODEL...", help="Zoo names or file.py:factory.")
+]
+_PLATFORM: dict[str, Any] = {"autocompletion": _complete_platform, "metavar": "PLATFORM"}
+PlatformName = Annotated[
+    str, typer.Argument(help="Shipped name, or path of a YAML file.", **_PLATFORM)
+]
+OnePlatform = Annotated[
+    str, typer.Option("--platform", "-p", help="Shipped name, or path of a YAML file.", **_PLATFORM)
+]
+Platforms = Annotated[
+    list[str] | None,
+    typer.Option("--platform", "-p", help="Repeatable; all shipped ones by default.", **_PLATFORM),
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input", "-i", metavar="3x32x32", help="Input shape without the batch; repeatable."
+    ),
+]
+Metrics = Annotated[
+    list[str] | None, typer.Option("--metric", "-m", metavar="NAME", help="Repeatable.")
+]
+Precision = Annotated[
+    str | None, typer.Option("--precision", metavar="w8a8", help="Bits of every op.")
+]
+Maps = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="LAYER=ENGINE", help="Place a layer on an engine; repeatable."),
+]
+EngineName = Annotated[
+    str | None, typer.Option("--engine", metavar="NAME", help="Place all layers on one engine.")
+]
+PlaceBy = Annotated[
+    str | None,
+    typer.Option("--place-by", metavar="METRIC", help="Metric that places ops on engines."),
+]
+Unsupported = Annotated[
+    Literal["error", "warn"],
+    typer.Option("--on-unsupported", help="An op without a formula: stop, or price the rest."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Raw numbers in SI units.")]
+Format = Annotated[
+    Literal["text", "md", "csv", "latex", "html", "json", "parquet"] | None,
+    typer.Option("--format", "-f", help="Format, where the output's suffix does not say it."),
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write a file.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import hwcost
+
+        print(f"hwcost {hwcost.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; works anywhere.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def platforms(as_json: Json = False) -> None:
+    """List the platforms that come with hwcost."""
+    from hwcost.cli_output import say, width
+    from hwcost.cli_platforms import listed
+    from hwcost.reports_format import Column, Sheet, plain
+
+    found = listed()
+    if as_json:
+        say(json.dumps(found, indent=2))
+        return
+    columns = [
+        Column("platform", [p["platform"] for p in found]),
+        Column("metrics", [", ".join(p["metrics"]) for p in found], rank=2),
+        Column("engines", [", ".join(p["engines"]) or "-" for p in found], rank=1),
+        Column("status", [p["status"] for p in found], rank=3),
+        Column("what it is", [p["title"] for p in found], shrinks=True),
+    ]
+    say(plain(Sheet("", columns), width()))
+
+
+@app.command()
+def show(platform: PlatformName, as_json: Json = False) -> None:
+    """Show a platform: numbers and their sources, engines, formulas, metrics."""
+    from hwcost.cli_output import say, say_sections, width
+    from hwcost.cli_platforms import shown
+    from hwcost.loading import load
+
+    loaded = load(platform)
+    if as_json:
+        say(json.dumps(loaded.document.data, indent=2))
+    else:
+        say_sections(shown(loaded, width()))
+
+
+@app.command()
+def check(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Platform files or names.")],
+    as_json: Json = False,
+) -> None:
+    """Check platform files: load them, compare their golden points with what they give."""
+    from hwcost.cli_output import say
+    from hwcost.cli_platforms import checked
+
+    found = []
+    for file in files:
+        try:
+            verdict = checked(file)
+        except HwcostError as error:
+            _complain(str(error))
+            found.append({"file": file, "ok": False, "error": str(error)})
+            continue
+        found.append(verdict.data)
+        if not as_json:
+            say("\n".join(verdict.lines))
+    if as_json:
+        say(json.dumps(found, indent=2))
+    if not all(one["ok"] for one in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def trace(
+    model: Model,
+    inputs: Inputs = None,
+    format: Format = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Show a network as a table of ops."""
+    from hwcost.cli_input import model_name, resolve
+    from hwcost.cli_output import emit
+    from hwcost.reports_models import named_models
+    from hwcost.reports_ops import OpTable
+
+    name = model_name(model)
+    [named] = named_models({name: resolve(model, inputs or ())})
+    emit(OpTable(name, named.workload), format, output, as_json)
+
+
+@app.command()
+def report(
+    model: Model,
+    platform: OnePlatform,
+    metrics: Metrics = None,
+    inputs: Inputs = None,
+    precision: Precision = None,
+    maps: Maps = None,
+    engine: EngineName = None,
+    place_by: PlaceBy = None,
+    on_unsupported: Unsupported = "error",
+    format: Format = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Show what each op of a network costs on a platform."""
+    from hwcost.cli_input import model_name, parse_mapping, resolve
+    from hwcost.cli_output import emit
+    from hwcost.loading import load
+    from hwcost.reports import report as report_on
+
+    loaded = load(platform)
+    made = report_on(
+        {model_name(model): resolve(model, inputs or ())},
+        loaded,
+        metrics or None,
+        mapping=parse_mapping(maps or (), engine),
+        precision=precision,
+        place_by=place_by,
+        on_unsupported=on_unsupported,
+    )
+    emit(made, format, output, as_json)
+
+
+@app.command()
+def compare(
+    models: Models,
+    platforms: Platforms = None,
+    metrics: Metrics = None,
+    inputs: Inputs = None,
+    precision: Precision = None,
+    maps: Maps = None,
+    engine: EngineName = None,
+    place_by: PlaceBy = None,
+    format: Format = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Compare networks over platforms."""
+    from hwcost.cli_input import parse_mapping
+    from hwcost.cli_output import emit
+    from hwcost.cli_progress import progress_bar
+    from hwcost.loading import load
+    from hwcost.reports import compare as compare_on
+
+    loaded = [load(name) for name in platforms] if platforms else None
+    with progress_bar() as step:
+        made = compare_on(
+            _resolved(models, inputs),
+            loaded,
+            metrics or None,
+            mapping=parse_mapping(maps or (), engine),
+            precision=precision,
+            place_by=place_by,
+            progress=step,
+        )
+    emit(made, format, output, as_json)
+    if not any(entry.costs for entry in made.entries):
+        raise UnknownName("none of the platforms can price any of the models")
+
+
+@app.command()
+def table(
+    models: Models,
+    platforms: Platforms = None,
+    metrics: Metrics = None,
+    inputs: Inputs = None,
+    precision: Precision = None,
+    maps: Maps = None,
+    engine: EngineName = None,
+    place_by: PlaceBy = None,
+    on_unsupported: Unsupported = "error",
+    format: Format = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Write a table of costs, a row for each op and platform."""
+    from hwcost.cli_input import parse_mapping
+    from hwcost.cli_output import emit
+    from hwcost.loading import load
+    from hwcost.reports import table as table_of
+
+    loaded = [load(name) for name in platforms] if platforms else None
+    made = table_of(
+        _resolved(models, inputs),
+        loaded,
+        metrics or None,
+        mapping=parse_mapping(maps or (), engine),
+        precision=precision,
+        place_by=place_by,
+        on_unsupported=on_unsupported,
+    )
+    emit(made, format, output, as_json)
+
+
+@app.command()
+def explain(
+    platform: PlatformName,
+    model: Model,
+    layer: Annotated[
+        str | None, typer.Argument(help="A layer; the most expensive one by default.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", "-m", metavar="NAME", help="The first one by default.")
+    ] = None,
+    inputs: Inputs = None,
+    precision: Precision = None,
+    maps: Maps = None,
+    engine: EngineName = None,
+    place_by: PlaceBy = None,
+    latex: Annotated[bool, typer.Option("--latex", help="The metric's formulas as LaTeX.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Explain why a layer costs what it does."""
+    from hwcost.cli_explain import explained
+    from hwcost.cli_input import model_name, parse_mapping, resolve
+    from hwcost.cli_output import say, say_sections, width
+    from hwcost.costmodel import CostModel
+    from hwcost.loading import load
+    from hwcost.reports_costs import prepared
+    from hwcost.reports_models import named_models
+
+    loaded = load(platform)
+    costs = CostModel(loaded, metric or next(iter(loaded.metrics)), place_by=place_by)
+    if latex:
+        say(costs.latex().rstrip("\n"))
+        return
+    [named] = named_models({model_name(model): resolve(model, inputs or ())})
+    workload = prepared(named.workload, parse_mapping(maps or (), engine), precision)
+    chosen, text = explained(costs, workload, layer, width())
+    if as_json:
+        say(json.dumps({"layer": chosen, "metric": costs.metric.name, "text": text}, indent=2))
+    else:
+        say_sections(text)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of platform files, for editors."""
+    from hwcost.cli_output import say
+    from hwcost.schema import json_schema
+
+    say(json.dumps(json_schema(), indent=2))
+
+
+def _resolved(models: list[str], inputs: list[str] | None) -> dict[str, Any]:
+    """Name -> model; two models of one name are told apart by what was typed."""
+    from hwcost.cli_input import model_name, resolve
+
+    names = [model_name(model) for model in models]
+    return {
+        model if names.count(name) > 1 else name: resolve(model, inputs or ())
+        for model, name in zip(models, names, strict=True)
+    }
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="hwcost")
+
+
+if __name__ == "__main__":
+    main()

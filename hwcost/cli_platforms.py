@@ -1,0 +1,179 @@
+"""What the commands about platforms print: the list, one platform, the verdict on a file."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hwcost.errors import HwcostError
+from hwcost.explain_names import param_line
+from hwcost.explain_text import Section, formula_text, sections_text
+from hwcost.loading import available, load
+from hwcost.platform import Check, Engine, Entry, Metric, Platform
+
+
+def listed() -> list[dict[str, Any]]:
+    """Return name, metrics, engines, status and title of each shipped platform."""
+    return [
+        {
+            "platform": p.name,
+            "metrics": {m.name: m.unit.text for m in p.metrics.values()},
+            "engines": list(p.engines),
+            "status": p.status,
+            "title": p.title,
+        }
+        for p in map(load, available())
+    ]
+
+
+def shown(platform: Platform, width: int | None) -> str:
+    """Return a platform as text: its numbers, engines, formulas and metrics."""
+    return sections_text(f"{platform.name}: {platform.title}", _sections(platform), width)
+
+
+def _sections(platform: Platform) -> list[Section]:
+    data = platform.document.data
+    about = [("status", platform.status), ("file", platform.document.name)]
+    about += [("leaves out", platform.note)] if platform.note else []
+    about += [(f"source {name}", text) for name, text in platform.sources.items()]
+    if platform.deploy:
+        bits = "".join(f"{name[0]}{b}" for name, b in platform.deploy.items())
+        about.append(
+            ("precision", f"a float model is priced at {bits} where the engine leaves a choice")
+        )
+    return [
+        Section("About", about),
+        Section("Metrics", [(m.name, _metric(m)) for m in platform.metrics.values()]),
+        Section("Numbers", [(n, param_line(p)) for n, p in platform.params.items()]),
+        Section(
+            "Tables", [line for n, t in data.get("tables", {}).items() for line in _table(n, t)]
+        ),
+        Section(
+            "Memories", [(n, _memory(m.size.text, m.holds)) for n, m in platform.memories.items()]
+        ),
+        Section("Shared formulas", [(n, str(text)) for n, text in data.get("let", {}).items()]),
+        *(_engine(platform, engine) for engine in platform.engines.values()),
+        Section("Limits", [(limit.name, limit.text) for limit in platform.limits]),
+        Section("Checks", [(check.metric, _check(check)) for check in platform.checks]),
+    ]
+
+
+def _metric(metric: Metric) -> str:
+    how = ""
+    if metric.reduce is None:
+        how = f", ops: {metric.ops}, engines: {metric.engines}"
+    title = f"; {metric.title}" if metric.title else ""
+    note = f"; {metric.note}" if metric.note else ""
+    return f"{metric.text}  [{metric.unit.text}{how}]{title}{note}"
+
+
+def _memory(size: str, holds: Iterable[str]) -> str:
+    held = " and ".join(holds)
+    return f"{size}, holds {held}" if held else size
+
+
+def _table(name: str, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
+    axes = ", ".join(f"{axis} in {values}" for axis, values in spec["axes"].items())
+    lines = [(name, f"[{spec['unit']}] by {axes} [{spec['source']}]")]
+    for row in spec["values"]:
+        lines.append(("", "  ".join(map(str, row)) if isinstance(row, list) else str(row)))
+    return lines
+
+
+def _engine(platform: Platform, engine: Engine) -> Section:
+    bits = "; ".join(f"{name} {', '.join(map(str, b))}" for name, b in engine.precision.items())
+    lines = [("computes at", bits)] if bits else []
+    lines += [(name, param_line(param)) for name, param in engine.params.items()]
+    found: dict[tuple[str, str], list[str]] = {}
+    for kind, entries in engine.entries.items():
+        for entry in entries:
+            found.setdefault((entry.at, _priced(entry)), []).append(kind)
+    lines += [(", ".join(kinds), text) for (_, text), kinds in found.items() if len(kinds) == 1]
+    lines += [
+        (f"{len(k)} kinds", f"{text} ({', '.join(k)})")
+        for (_, text), k in found.items()
+        if len(k) > 1
+    ]
+    if engine.default:
+        entry = next(iter(engine.default.values()))
+        lines.append(("all others", f"cycles = {entry.text} ({entry.at}), the default"))
+    title = f": {engine.title}" if engine.title else ""
+    return Section(f"Engine {engine.name}{title}", lines)
+
+
+def _priced(entry: Entry) -> str:
+    where = "" if entry.where == True else f", where {formula_text(entry.where)}"  # noqa: E712
+    if entry.free:
+        return f"free: {entry.free}{where}"
+    if entry.unsupported:
+        return f"unsupported: {entry.unsupported}{where}"
+    return f"cycles = {entry.text}{where}"
+
+
+def _check(check: Check) -> str:
+    sizes = ", ".join(f"{name}={value:g}" for name, value in check.sizes.items())
+    return f"{check.kind} {sizes}: {check.value.text} within {check.tolerance:.3g} [{check.source}]"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a platform file is right: lines to print, and whether all is well."""
+
+    lines: list[str]
+    ok: bool
+    data: dict[str, Any]
+
+
+def checked(file: str | Path) -> Verdict:
+    """Return the verdict on a file: what it prices, and how far it is from its golden points.
+
+    Raises:
+        HwcostError: the file is wrong.
+    """
+    platform = load(file)
+    lines = [f"{file}: OK, platform {platform.name!r} ({platform.status})"]
+    for engine in platform.engines.values():
+        kinds = [k for k, e in engine.entries.items() if any(not one.unsupported for one in e)]
+        more = ", all others by default" if engine.default else ""
+        lines.append(f"  {engine.name} prices {', '.join(kinds) or 'nothing by name'}{more}")
+    metrics = ", ".join(f"{m.name} ({m.unit.text})" for m in platform.metrics.values())
+    lines.append(f"  metrics: {metrics}")
+    results = [_measured(platform, check) for check in platform.checks]
+    lines += [line for line, _ in results]
+    ok = all(good for _, good in results)
+    if not platform.checks:
+        lines.append("  no golden points to check")
+    data = {
+        "file": str(file),
+        "platform": platform.name,
+        "ok": ok,
+        "checks": [{"text": line.strip(), "ok": good} for line, good in results],
+    }
+    return Verdict(lines, ok, data)
+
+
+def _measured(platform: Platform, check: Check) -> tuple[str, bool]:
+    """One golden point: a line, and whether it is within its tolerance."""
+    from hwcost.costmodel import CostModel
+    from hwcost.units import engineering
+    from hwcost.workload import Workload
+
+    sizes = ", ".join(f"{name}={value:g}" for name, value in check.sizes.items())
+    head = f"  {check.at}: {check.kind} {sizes}: {check.metric}"
+    try:
+        workload = Workload.from_columns(check.kind, **check.sizes)
+        workload = workload.with_engines(check.engine) if check.engine else workload
+        model = CostModel(platform, check.metric)
+        value = float(model.total(workload)) * float(model.metric.unit.value)
+    except HwcostError as error:
+        return f"{head} cannot be computed: {error}", False
+    due, unit = float(check.value.value), str(check.value.dimension)
+    off = abs(value - due) / abs(due) if due else float(value != 0)
+    ok = off <= check.tolerance
+    verdict = "within" if ok else "OUTSIDE"
+    found, expected = engineering(value, unit), engineering(due, unit)
+    return (
+        f"{head} is {found}, {check.source} gives {expected}:"
+        f" {100 * off:.3g} % off, {verdict} {100 * check.tolerance:.3g} %",
+        ok,
+    )
