@@ -20,7 +20,6 @@ other kind is an error.
 import contextlib
 import io
 import json
-import os
 import re
 import runpy
 import shlex
@@ -30,7 +29,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 from hwcost import ops
@@ -86,7 +85,7 @@ class Page:
 
     def _renewed(self, match: re.Match[str]) -> str:
         if match["command"]:
-            shown = run_command(match["command"])
+            shown, _ = run_command(match["command"])
             return f"<!-- {match['command']} -->\n\n{shown.strip()}\n\n<!-- end -->"
         body = self._KINDS[self._kind(match)](self, match["body"], match["remark"] or "")
         return f"{match['above'] or ''}```{match['kind']}\n{body}```"
@@ -101,7 +100,9 @@ class Page:
 
     def _nothing_pending(self, where: str) -> None:
         if self.printed:
-            raise ValueError(f"python printed {self.printed!r}; expected a text block before {where}")
+            raise ValueError(
+                f"python printed {self.printed!r}; expected a text block before {where}"
+            )
 
     def _python(self, body: str, remark: str) -> str:
         with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -119,11 +120,18 @@ class Page:
         commands = [line[2:] for line in body.splitlines() if line.startswith("$ ")]
         if not commands or not body.startswith("$ "):
             raise ValueError(f"a console block starts with '$ ': {body!r}")
-        shown = "".join(f"$ {command}\n{run_command(command)}" for command in commands)
+        shown = "".join(f"$ {command}\n{self._ran(command)}" for command in commands)
         for path, text in self.changed.items():
             path.write_text(text)
         self.changed.clear()
         return shown
+
+    def _ran(self, command: str) -> str:
+        """What a command prints; it has to fail where it says so, or after a wrong change."""
+        text, code = run_command(command)
+        if bool(code) != (bool(self.changed) or "error: " in text):
+            raise ValueError(f"{command!r} exits with {code} and prints {text!r}")
+        return text
 
     def _yaml(self, body: str, remark: str) -> str:
         """Check a platform file; a file that goes on grows by the keys of the block."""
@@ -152,7 +160,13 @@ class Page:
         path.write_text(text.replace(old, new))
         return body
 
-    _KINDS = {"python": _python, "text": _text, "console": _console, "yaml": _yaml, "diff": _diff}
+    _KINDS: ClassVar[dict[str, Callable[["Page", str, str], str]]] = {
+        "python": _python,
+        "text": _text,
+        "console": _console,
+        "yaml": _yaml,
+        "diff": _diff,
+    }
 
 
 def _grown(old: Any, new: Any) -> Any:
@@ -164,14 +178,14 @@ def _grown(old: Any, new: Any) -> Any:
     return old if new is None else new
 
 
-def run_command(command: str) -> str:
-    """Return what a command prints, errors included."""
+def run_command(command: str) -> tuple[str, int]:
+    """Return what a command prints, errors included, and its exit code."""
     program, *words = shlex.split(command)
     if program in SETUP:
         SETUP[program](words)
-        return ""
+        return "", 0
     if program == "table":
-        return TABLES[words[0]]()
+        return TABLES[words[0]](), 0
     if program == "python":
         return _captured(lambda: runpy.run_path(words[0], run_name="__main__"), words)
     if program != "hwcost":
@@ -181,17 +195,18 @@ def run_command(command: str) -> str:
     return _captured(main, ["hwcost", *words])
 
 
-def _captured(function: Callable[[], object], argv: list[str]) -> str:
-    out = io.StringIO()
+def _captured(function: Callable[[], object], argv: list[str]) -> tuple[str, int]:
+    out, code = io.StringIO(), 0
     with (
         mock.patch.object(sys, "argv", argv),
-        mock.patch.dict(os.environ, {"NO_COLOR": "1"}),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(out),
-        contextlib.suppress(SystemExit),
     ):
-        function()
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+        try:
+            function()
+        except SystemExit as exit:
+            code = int(exit.code or 0)
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines()), code
 
 
 def _installable(words: list[str]) -> None:

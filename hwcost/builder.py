@@ -7,11 +7,12 @@ from typing import Any
 from hwcost.definitions import Definitions
 from hwcost.descriptor import Document
 from hwcost.dimensions import dimension_of, require
-from hwcost.entries import EntryMaker, ambiguities
+from hwcost.entries import EntryMaker
 from hwcost.errors import DescriptorError, UnitError, did_you_mean
 from hwcost.formula import Scope, Table, TableLookup, check_name, make_table, parse, symbol
 from hwcost.metrics import MetricMaker
 from hwcost.ops import KINDS, SIZES
+from hwcost.overlap import check_overlaps
 from hwcost.platform import Engine, Entry, Memory, Param, Platform
 from hwcost.schema import EngineSpec, ParamSpec, PlatformSpec, TableSpec
 from hwcost.units import Dimension, parse_quantity, parse_unit
@@ -42,7 +43,7 @@ class Builder:
         maker = MetricMaker(spec, self.known)
         metrics = {name: maker.metric(name, metric) for name, metric in spec.metrics.items()}
         maker.check_times(metrics)
-        return Platform(
+        platform = Platform(
             name=spec.name,
             title=spec.title,
             status=spec.status,
@@ -57,6 +58,11 @@ class Builder:
             checks=tuple(maker.check(i, c, metrics) for i, c in enumerate(spec.checks)),
             document=self.document,
         )
+        for engine in engines.values():
+            with self.known.at("engines", engine.name):
+                for entries in engine.entries.values():
+                    check_overlaps(entries, platform.numbers(engine))
+        return platform
 
     def params(self, specs: Mapping[str, ParamSpec], loc: Loc) -> dict[str, Param]:
         """Return params by name; engines may redefine one with the same dimension."""
@@ -159,8 +165,6 @@ class Builder:
                 )
         for found in entries.values():
             found.sort(key=lambda entry: -entry.conditions)
-            with self.known.at("engines", name):
-                ambiguities(found)
         precision = spec.precision.model_dump() if spec.precision else {}
         return Engine(
             name=name,

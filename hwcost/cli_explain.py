@@ -19,7 +19,7 @@ def explained(
         return layer, explain(model, workload, layer, width)
     chosen = workload.layers[_dearest(model, workload)]
     text = explain(model, workload, chosen, width)
-    return chosen, f"No layer was named; this is the most expensive one.\n\n{text}"
+    return chosen, f"No layer was named; this one has the highest {model.metric.name}.\n\n{text}"
 
 
 def _dearest(model: CostModel, workload: Workload) -> int:

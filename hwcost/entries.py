@@ -194,18 +194,3 @@ def _conditions(where: Boolean) -> int:
 
 def _with_depthwise(where: Boolean, kind: str) -> Boolean:
     return where.xreplace({symbol("depthwise"): derived_exprs(kind)[symbol("depthwise")]})
-
-
-def ambiguities(entries: Sequence[Entry]) -> None:
-    """Raise for two entries of one kind that hold for the same ops.
-
-    Equal conditions are found here; conditions that only overlap are found on the first op
-    where both hold.
-    """
-    for i, first in enumerate(entries):
-        for second in entries[i + 1 :]:
-            if first.conditions == second.conditions and first.where == second.where:
-                raise DescriptorError(
-                    f"two entries match {first.kind!r} equally: {first.at} and {second.at};"
-                    " add a 'where' to one of them"
-                )

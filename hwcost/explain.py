@@ -42,8 +42,9 @@ def _block(row: Row, width: int | None) -> str:
 
 
 def _title(row: Row) -> str:
-    function = f", {row.function}" if row.function else ""
-    what = f"{row.kind}{function}, {sizes_text(row.kind, row.numbers)}"
+    alike = row.function.startswith(row.kind)
+    names = [n for n in ("" if alike else row.kind, row.function) if n]
+    what = f"{', '.join(names)}, {sizes_text(row.kind, row.numbers)}"
     return f"{row.layer or '(model)'} ({what}): {row.model.metric.name} on {row.platform.name}"
 
 

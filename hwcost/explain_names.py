@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import sympy
@@ -28,10 +29,15 @@ class Names:
     alias: str = ""
     replaced: Mapping[str, sympy.Expr] | None = None
 
-    @property
-    def labels(self) -> dict[sympy.Basic, sympy.Symbol]:
-        """Sub-formula -> its name, where the sub-formula is more than a name or number."""
-        return {expr: symbol(name) for name, (_, expr) in self.lets.items() if expr.args}
+    def labelled(self, expr: sympy.Expr, but: str = "") -> sympy.Expr:
+        """Return a formula with the names of let formulas in their place, that of ``but`` not."""
+        named = {e: symbol(n) for n, (_, e) in self.lets.items() if n != but and e.args}
+        return expr.xreplace(named)
+
+    @cached_property
+    def inner(self) -> dict[sympy.Symbol, sympy.Expr]:
+        """Name of a let formula -> the formula, labelled."""
+        return {symbol(n): self.labelled(e, but=n) for n, (_, e) in self.lets.items() if e.args}
 
 
 def names_of(platform: Platform, engine: Engine, entry: Entry) -> Names:
@@ -92,7 +98,12 @@ def params_of(platform: Platform, engine: Engine | None) -> dict[str, Param]:
     return {**platform.params, **(engine.params if engine else {})}
 
 
-def param_line(param: Param) -> str:
-    """Return a param's value, meaning and source."""
+def param_line(param: Param, sources: Mapping[str, str]) -> str:
+    """Return a param's value, meaning and source, a source of the file by its name."""
     note = f", {param.note}" if param.note else ""
-    return f"{param.quantity.text}{note} [{param.source}]"
+    return f"{param.quantity.text}{note} [{source_name(param.source, sources)}]"
+
+
+def source_name(citation: str, sources: Mapping[str, str]) -> str:
+    """Return the name that a platform gives to a citation, else the citation."""
+    return next((name for name, text in sources.items() if text == citation), citation)

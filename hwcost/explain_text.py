@@ -118,7 +118,8 @@ def quantity_text(value: float, unit: str) -> str:
 
 def aligned(pairs: Sequence[tuple[str, str]], width: int | None = None) -> list[str]:
     """Return lines of ``what  text``, texts one under another and folded at ``width``."""
-    left = max((len(what) for what, _ in pairs), default=0) + GAP
+    longest = max((len(what) for what, _ in pairs), default=0)
+    left = longest + GAP if longest else 0
     lines = []
     for what, text in pairs:
         parts = folded(text, None if width is None else max(width - left, 20))

@@ -9,7 +9,10 @@ from sympy.functions.elementary.piecewise import Piecewise
 from hwcost.explain_text import decimal, formula_text, with_numbers
 from hwcost.formula_nodes import Maximum, Minimum, TableLookup
 
+#: Symbol -> exact number; those of named sub-formulas included.
 Values = Mapping[sympy.Symbol, sympy.Expr]
+#: Symbol of a named sub-formula -> the sub-formula.
+Inner = Mapping[sympy.Symbol, sympy.Expr]
 
 
 def value_of(expr: sympy.Basic, values: Values) -> sympy.Expr:
@@ -29,7 +32,7 @@ def taken_branch(expr: Piecewise, values: Values) -> tuple[sympy.Basic, sympy.Ex
     return sympy.true, sympy.nan
 
 
-def taken(expr: sympy.Basic, values: Values) -> Iterator[sympy.Basic]:
+def taken(expr: sympy.Basic, values: Values, inner: Inner) -> Iterator[sympy.Basic]:
     """Yield every part of a formula that its value depends on, outer ones first, each once."""
     seen, pending = set(), [expr]
     while pending:
@@ -40,6 +43,8 @@ def taken(expr: sympy.Basic, values: Values) -> Iterator[sympy.Basic]:
         yield node
         if isinstance(node, Piecewise):
             pending.append(taken_branch(node, values)[1])
+        elif node in inner:
+            pending.append(inner[node])
         else:
             pending += reversed(node.args)
 
@@ -52,18 +57,12 @@ class Term:
     value: float
 
 
-def terms(
-    expr: sympy.Expr, values: Values, names: Mapping[sympy.Basic, sympy.Symbol]
-) -> list[Term]:
-    """Return the summands of a formula, largest first; a factor before a sum is spread over it.
-
-    Args:
-        names: sub-formulas -> the names that the platform file gives them.
-    """
+def terms(expr: sympy.Expr, values: Values) -> list[Term]:
+    """Return the summands of a formula, largest first; a factor before a sum is spread over it."""
     while isinstance(expr, Piecewise):
         expr = taken_branch(expr, values)[1]
     found = [
-        Term(formula_text(term.xreplace(dict(names))), float(value_of(term, values)))
+        Term(formula_text(term), float(value_of(term, values)))
         for term in _summands(expr)
     ]
     return sorted(found, key=lambda term: -abs(term.value))
@@ -80,10 +79,10 @@ def _summands(expr: sympy.Expr) -> list[sympy.Expr]:
     return [expr]
 
 
-def decisions(expr: sympy.Basic, values: Values) -> list[str]:
+def decisions(expr: sympy.Basic, values: Values, inner: Inner) -> list[str]:
     """Return a line for each max, min and condition: which side won, and by what numbers."""
     lines = []
-    for node in taken(expr, values):
+    for node in taken(expr, values, inner):
         if isinstance(node, Maximum | Minimum):
             lines.append(_extremum(node, values))
         elif isinstance(node, Piecewise):
@@ -119,10 +118,10 @@ def _short(value: float) -> str:
     return f"{value:,.6g}"
 
 
-def roundings(expr: sympy.Basic, values: Values) -> list[str]:
+def roundings(expr: sympy.Basic, values: Values, inner: Inner) -> list[str]:
     """Return a line for each ceil that rounds up: how much of its last tile is idle."""
     lines = []
-    for node in taken(expr, values):
+    for node in taken(expr, values, inner):
         if not isinstance(node, sympy.ceiling):
             continue
         inside, rounded = value_of(node.args[0], values), value_of(node, values)
@@ -146,10 +145,12 @@ def _same_cost(inside: sympy.Expr, values: Values) -> str:
     return f"; {size.name} = {full} costs the same as {decimal(values[size])}"
 
 
-def lookups(expr: sympy.Basic, values: Values) -> list[tuple[type[TableLookup], str]]:
+def lookups(
+    expr: sympy.Basic, values: Values, inner: Inner
+) -> list[tuple[type[TableLookup], str]]:
     """Return each table that the value was looked up in, with the cell as text."""
     found = []
-    for node in taken(expr, values):
+    for node in taken(expr, values, inner):
         if isinstance(node, TableLookup):
             cell = [value_of(arg, values) for arg in node.args]
             indices = ", ".join(map(decimal, cell))

@@ -11,7 +11,7 @@ from functools import partial
 import sympy
 
 from hwcost.errors import did_you_mean
-from hwcost.formula_nodes import Maximum, Minimum, Where, is_condition
+from hwcost.formula_nodes import Absolute, Maximum, Minimum, Where, is_condition
 from hwcost.formula_parser import MAX_BITS, Grammar, Handler, Parser, measure, shortened
 
 MAX_EXPONENT = 16
@@ -208,7 +208,7 @@ FUNCTIONS: dict[str, tuple[int, int, Handler]] = {
     "floor": (1, 1, _plain(sympy.floor)),
     "min": (2, 32, _plain(Minimum)),
     "max": (2, 32, _plain(Maximum)),
-    "abs": (1, 1, _plain(sympy.Abs)),
+    "abs": (1, 1, _plain(Absolute)),
     "sqrt": (1, 1, _of_numbers(_root)),
     "log2": (1, 1, _of_numbers(_logarithm)),
     "exp": (1, 1, _of_numbers(_exponential)),

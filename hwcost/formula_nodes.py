@@ -137,6 +137,21 @@ class Minimum(sympy.Min):  # type: ignore[misc]
         return f"min({', '.join(map(printer.doprint, self.args))})"
 
 
+class Absolute(sympy.Abs):  # type: ignore[misc]
+    """Abs whose argument is left as it is."""
+
+    @classmethod
+    def eval(cls, arg: sympy.Expr) -> sympy.Expr | None:
+        """Return the absolute value of a number, else None."""
+        return sympy.Abs(arg) if arg.is_number else None
+
+    def _latex(self, printer: Any, exp: str | None = None) -> str:
+        return _latex_call("", self.args, printer, exp, "||")
+
+    def _sympystr(self, printer: Any) -> str:
+        return f"abs({printer.doprint(self.args[0])})"
+
+
 @dataclass(frozen=True)
 class Table:
     """Numbers by the values of axes.

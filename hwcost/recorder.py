@@ -13,9 +13,9 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_map_only
 
 from hwcost.errors import TraceError
-from hwcost.recorder_mode import Recorder, tensors_in
+from hwcost.recorder_mode import Recorder
 from hwcost.recorder_state import Converter, set_eval, substitute, to_clone, to_meta, untouched
-from hwcost.recorder_values import Recording
+from hwcost.recorder_values import Recording, tensors_in
 
 
 def record(
@@ -61,11 +61,14 @@ def _run(
         args, kwargs = tree_map_only(Tensor, convert, (args, kwargs))
         for tensor, name, trained in names:
             recorder.register(convert(tensor) if convert.knows(tensor) else tensor, name, trained)
+        for tensor in convert.results:
+            recorder.ref(tensor)
         inputs = [recorder.ref(t) for t in tensors_in((args, kwargs))]
+        given = len(recorder.tensors)
         grad = torch.inference_mode() if inference else torch.no_grad()
         with grad, below, recorder.watching(model), recorder:
             output = model(*args, **kwargs)
-        return recorder.recording(inputs, [recorder.ref(t) for t in tensors_in(output)])
+        return recorder.recording(inputs, [recorder.ref(t) for t in tensors_in(output)], given)
 
 
 @contextmanager

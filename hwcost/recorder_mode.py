@@ -4,7 +4,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +15,7 @@ from torch.utils._pytree import tree_map_only
 
 from hwcost.recorder_shapes import OUTPUTS
 from hwcost.recorder_state import to_meta
-from hwcost.recorder_values import Call, Op, Recording, Ref, Scope, TensorInfo
+from hwcost.recorder_values import Call, Op, Recording, Ref, Scope, TensorInfo, tensors_in
 
 #: Composite operators that are recorded as they are; all others, as what they are made of.
 WHOLE = {
@@ -45,8 +44,8 @@ class _Known(NamedTuple):
 
 def _describe(func: Any) -> _Known:
     schema = getattr(func, "_schema", None)
-    if schema is None:  # a higher-order operator
-        return _Known(Op(str(func), "", (), (), (), False, False), False, None)
+    if schema is None:
+        return _Known(Op(f"higher_order.{func}", "", (), (), (), False, False), False, None)
     namespace, _, name = schema.name.partition("::")
     arguments = schema.arguments
     op = Op(
@@ -58,34 +57,26 @@ def _describe(func: Any) -> _Known:
         pointwise=torch.Tag.pointwise in func.tags,
         random=torch.Tag.nondeterministic_seeded in func.tags,
     )
-    has = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
-    opened = bool(has) and not (namespace == "aten" and name in WHOLE)
+    opened = _is_composite(func) and not (namespace == "aten" and name in WHOLE)
     return _Known(op, opened, OUTPUTS.get(f"{op.name}.{op.overload}"))
+
+
+def _is_composite(func: Any) -> bool:
+    try:
+        name = "CompositeImplicitAutograd"
+        return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), name))
+    except RuntimeError:  # not in the dispatcher, as prim::device
+        return False
 
 
 def _written(arguments: Any) -> tuple[str, ...]:
     return tuple(a.name for a in arguments if a.alias_info and a.alias_info.is_write)
 
 
-def tensors_in(value: Any, depth: int = 6) -> list[Tensor]:
-    """Return the tensors in a nest of containers, dataclasses and plain objects."""
-    if isinstance(value, Tensor):
-        return [value]
-    if depth == 0 or value is None or isinstance(value, (str, int, float, nn.Module, type)):
-        return []
-    if isinstance(value, dict):
-        inside = list(value.values())
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        inside = list(value)
-    elif is_dataclass(value):
-        inside = [getattr(value, f.name, None) for f in fields(value)]
-    else:
-        inside = list(getattr(value, "__dict__", {}).values())
-    return [t for v in inside for t in tensors_in(v, depth - 1)]
-
-
 class Recorder(TorchDispatchMode):
     """Writes down what is called, in which module."""
+
+    supports_higher_order_operators = True
 
     def __init__(self, how: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -117,6 +108,8 @@ class Recorder(TorchDispatchMode):
         known = self._known.get(func)
         if known is None:
             known = self._known[func] = _describe(func)
+        if known.op.name == "higher_order.cond":
+            return self._branch(*args)
         if known.opened:
             before = len(self.calls)
             out = self._open(known.op.name, func, args, kwargs)
@@ -126,6 +119,12 @@ class Recorder(TorchDispatchMode):
             out = self._execute(known, func, args, kwargs)
         self._note(known.op, args, kwargs, out)
         return out
+
+    def _branch(self, condition: Any, true: Any, false: Any, operands: Sequence[Any]) -> Any:
+        """Run the branch of ``torch.cond`` that the example takes."""
+        taken = true if bool(condition) else false
+        with self:
+            return taken(*operands)
 
     def _open(self, name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Run a composite operator as what it is made of."""
@@ -189,10 +188,12 @@ class Recorder(TorchDispatchMode):
 
     def _add(self, tensor: Tensor, producer: int) -> Ref:
         new = Ref(len(self.tensors))
-        strided = tensor.layout == torch.strided
+        strided = tensor.layout == torch.strided and not tensor.is_nested
         stride = tuple(tensor.stride()) if strided else ()
         offset = int(tensor.storage_offset()) if strided else 0
-        shape, storage = tuple(tensor.shape), self._storage(tensor)
+        # A nested tensor has no shape; its numbers in a row are what all its parts have in common.
+        shape = (tensor.numel(),) if tensor.is_nested else tuple(tensor.shape)
+        storage = self._storage(tensor)
         info = TensorInfo(shape, stride, tensor.dtype, storage, offset, producer)
         self.tensors.append(info)
         self._refs[id(tensor)] = weakref.ref(tensor), new
@@ -250,17 +251,18 @@ class Recorder(TorchDispatchMode):
             for hook in hooks:
                 hook.remove()
 
-    def recording(self, inputs: Sequence[Ref], outputs: Sequence[Ref]) -> Recording:
-        """Return what was recorded."""
+    def recording(self, inputs: Sequence[Ref], outputs: Sequence[Ref], given: int) -> Recording:
+        """Return what was recorded, of a run before which ``given`` tensors were known."""
         return Recording(
-            tuple(self.calls),
-            tuple(self.tensors),
-            tuple(self.scopes),
-            tuple(inputs),
-            tuple(outputs),
-            self.parameters,
-            self.buffers,
-            self.how,
+            calls=tuple(self.calls),
+            tensors=tuple(self.tensors),
+            scopes=tuple(self.scopes),
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            given=given,
+            parameters=self.parameters,
+            buffers=self.buffers,
+            how=self.how,
         )
 
     @property

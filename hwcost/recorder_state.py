@@ -102,6 +102,11 @@ class Converter:
             done = self._done[id(tensor)] = (tensor, self._convert(tensor))
         return done[1]
 
+    @property
+    def results(self) -> list[Tensor]:
+        """What tensors were converted to."""
+        return [new for _, new in self._done.values()]
+
     def knows(self, tensor: Tensor) -> bool:
         """Whether this tensor was converted."""
         return id(tensor) in self._done

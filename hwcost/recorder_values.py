@@ -1,9 +1,11 @@
 """What a run of a model leaves behind: every ATen call, as small values without tensors."""
 
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 
 class Ref(int):
@@ -124,6 +126,8 @@ class Recording(NamedTuple):
         outputs: the tensors that the model returned.
         parameters: names of parameters; one that is shared has its first name.
         buffers: names of buffers.
+        given: how many of ``tensors`` are known to be older than the run; one that is not, and
+            that no call made, came from outside torch or from a global variable.
         how: ``meta``, ``fake`` or ``real``: what the tensors were.
     """
 
@@ -134,6 +138,7 @@ class Recording(NamedTuple):
     outputs: tuple[Ref, ...]
     parameters: Mapping[Ref, str]
     buffers: Mapping[Ref, str]
+    given: int
     how: str
 
 
@@ -156,3 +161,20 @@ def product(sizes: Any) -> int:
     for size in sizes:
         total *= size
     return total
+
+
+def tensors_in(value: Any, depth: int = 6) -> list[Tensor]:
+    """Return the tensors in a nest of containers, dataclasses and plain objects."""
+    if isinstance(value, Tensor):
+        return [value]
+    if depth == 0 or value is None or isinstance(value, (str, int, float, nn.Module, type)):
+        return []
+    if isinstance(value, dict):
+        inside = list(value.values())
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        inside = list(value)
+    elif is_dataclass(value):
+        inside = [getattr(value, f.name, None) for f in fields(value)]
+    else:
+        inside = list(getattr(value, "__dict__", {}).values())
+    return [t for v in inside for t in tensors_in(v, depth - 1)]

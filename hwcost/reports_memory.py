@@ -25,7 +25,7 @@ def peak_line(costs: Priced, metric: str) -> str:
     held = alive(costs.models[metric], costs.workload, row)
     shown = [f"{label} {engineering(size, 'B')}" for label, size in held[:_MOST_NAMED]]
     shown += [f"{len(held) - _MOST_NAMED} more"] if len(held) > _MOST_NAMED else []
-    return f"{text}: {', '.join(shown)}" if shown else text
+    return f"{text}, alive: {', '.join(shown)}" if shown else text
 
 
 def memory_lines(costs: Priced) -> list[tuple[str, str]]:

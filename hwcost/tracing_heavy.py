@@ -51,7 +51,11 @@ def linear(call: Call, facts: Facts) -> list[Row]:
     """Return the row of ``F.linear``, whatever its weight is."""
     weight, bias = call.arg("weight"), call.arg("bias")
     cout, cin = facts.shape(weight)
-    return [_linear(facts.unflattened(call.args[0]), cin, cout, weight, bias)]
+    out = facts.info(call.outputs[0]).numel
+    shape = facts.unflattened(call.args[0])
+    if product(shape[:-1]) * cout != out:  # a nested tensor: its samples differ in length
+        shape = (1, out // max(cout, 1), cin)
+    return [_linear(shape, cin, cout, weight, bias)]
 
 
 def _linear(shape: Sequence[int], cin: int, cout: int, weight: Ref, bias: Ref | None) -> Row:
@@ -136,6 +140,12 @@ def attention(call: Call, facts: Facts) -> list[Row]:
     sizes = {"elements": scores, "reads": 1, "coeffs": 0}
     added = Row("elementwise", sizes, scores, operands=(mask,), part="mask", internal=True)
     return [added, row]
+
+
+def flex_attention(call: Call, facts: Facts) -> list[Row]:
+    """Return the row of flex attention, all of it: which blocks it skips is a function."""
+    query, key, value = (facts.shape(r) for r in call.args[:3])
+    return [attention_row(query, key, value)]
 
 
 def attention_row(query: Sequence[int], key: Sequence[int], value: Sequence[int]) -> Row:

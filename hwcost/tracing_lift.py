@@ -1,7 +1,7 @@
 """From recorded calls to the rows of an op table, with the memory that their outputs take."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,9 +36,10 @@ def lift(recording: Recording) -> Lifted:
     What does not depend on the model's inputs is computed before inference and has no row, nor
     have views. A call that nobody knows has a row of kind ``unknown`` and a warning.
     """
-    lifting = _Lifting(recording)
-    for index, call in enumerate(recording.calls):
-        lifting.add(index, call)
+    lifting = _Lifting(recording, _from_outside(recording, literals=False))
+    if recording.how == "real" and not any(map(lifting.facts.is_data, recording.outputs)):
+        # Nothing links the results to the inputs: the numbers went through numpy, or lists.
+        lifting = _Lifting(recording, _from_outside(recording, literals=True))
     return lifting.finished()
 
 
@@ -54,13 +55,13 @@ class _Run(NamedTuple):
 
 
 class _Lifting:
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, outside: Iterable[Ref]) -> None:
         self.recording = recording
         self.facts = facts = Facts(recording)
         for parameter in recording.parameters:
             storage = facts.storage(parameter)
             facts.sources[storage] = facts.parameters_of([parameter]) | {parameter}
-        facts.data |= {facts.storage(r) for r in recording.inputs}
+        facts.data |= {facts.storage(r) for r in (*recording.inputs, *outside)}
         self.readers = self._find_readers()
         reads = Counter({storage: len(calls) for storage, calls in self.readers.items()})
         reads.update({facts.storage(r) for r in recording.outputs})
@@ -70,6 +71,8 @@ class _Lifting:
         self.named: list[Named] = []
         self.unknown: list[tuple[int, str]] = []
         self.stored: set[object] = set()
+        for index, call in enumerate(recording.calls):
+            self.add(index, call)
 
     def _find_readers(self) -> dict[int, list[Call]]:
         """Return the calls that read each storage; views and factories read nothing."""
@@ -128,7 +131,7 @@ class _Lifting:
             shared = self.memory.reads[self.facts.storage(pattern.extra)] > 1
             new = [*new, pattern.extra] if shared else new
             return _Run(call.scope, pattern.function, pattern.inputs, [pattern.row], new, written)
-        handler = handler_of(call)
+        handler = handler_of(call, self.facts)
         if handler is None:
             self.unknown.append((len(self.rows), f"{call.op.name}.{call.op.overload}"))
             handler = flat("unknown")
@@ -221,6 +224,28 @@ class _Lifting:
 
 def _warning(layer: str, op: str) -> str:
     return f"layer {layer!r}: {op!r} is an op of no known kind; it is a row of kind 'unknown'"
+
+
+def _from_outside(recording: Recording, literals: bool) -> list[Ref]:
+    """Return tensors that came in on a way that torch does not see, such as numpy.
+
+    Only numbers can go that way, so on tensors without numbers there are none.
+
+    Args:
+        recording: the run.
+        literals: with those made by ``torch.tensor`` or ``torch.from_numpy``; nearly always
+            they are constants in the code.
+    """
+    return [
+        ref
+        for call in recording.calls
+        for ref in call.inputs
+        if recording.how == "real"
+        and ref >= recording.given
+        and recording.tensors[ref].producer < 0
+        and ref not in recording.parameters
+        and (literals or not call.op.name.startswith("aten.lift_fresh"))
+    ]
 
 
 def _is_factory(call: Call) -> bool:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import torch
+
 from hwcost.recorder_values import Call, Ref, product, refs_in
 from hwcost.tracing_facts import Facts, Row
 from hwcost.tracing_heavy import (
@@ -10,6 +12,7 @@ from hwcost.tracing_heavy import (
     bilinear,
     cell,
     convolution,
+    flex_attention,
     linear,
     matmul,
     recurrent,
@@ -173,6 +176,7 @@ _ARITHMETIC = """
     prod std var var_mean std_mean norm linalg_vector_norm logsumexp argmax argmin any all cumsum
     cumprod cummax cummin logcumsumexp median nanmedian mode count_nonzero trace index_add
     scatter_add scatter_reduce index_reduce aminmax linalg_cross dist renorm col2im glu addr
+    rsub floor_divide
     native_dropout bucketize searchsorted masked_fill where fill polar complex nansum diff
     fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask
     _fake_quantize_per_tensor_affine_cachemask_tensor_qparams quantize_per_tensor
@@ -244,9 +248,11 @@ HANDLERS: dict[str, Handler] = {
 }
 
 
-def handler_of(call: Call) -> Handler | None:
+def handler_of(call: Call, facts: Facts) -> Handler | None:
     """Return how to read this call, None where nobody knows."""
     namespace, _, name = call.op.name.partition(".")
+    if name == "flex_attention":
+        return flex_attention
     if namespace == "aten":
         found = HANDLERS.get(name) or (HANDLERS.get(name[:-1]) if name.endswith("_") else None)
         if found is not None:
@@ -255,4 +261,9 @@ def handler_of(call: Call) -> Handler | None:
             return flat("copy")
     if call.op.pointwise:
         return pointwise
-    return flat("elementwise") if call.op.random else None
+    # Sorting lengths or counting indices: arithmetic, on few numbers.
+    integers = all(facts.info(r).dtype in _INTEGERS for r in call.inputs if facts.is_data(r))
+    return flat("elementwise") if call.op.random or (namespace == "aten" and integers) else None
+
+
+_INTEGERS = (torch.int64, torch.int32, torch.bool)

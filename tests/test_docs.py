@@ -18,7 +18,9 @@ each_board = pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), id
 
 def changes(text: str, path: Path) -> str:
     """What would change in the file if it held ``text``."""
-    lines = unified_diff(path.read_text().splitlines(), text.splitlines(), "written", "now", "", "", 1)
+    lines = unified_diff(
+        path.read_text().splitlines(), text.splitlines(), "written", "now", "", "", 1
+    )
     return "\n".join(lines)
 
 
@@ -43,7 +45,11 @@ def test_links_lead_to_files(path: Path) -> None:
 @each_page
 def test_lines_fit_a_narrow_window(path: Path) -> None:
     prose = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
-    wide = [line for line in prose.splitlines() if len(line) > 100 and not line.startswith(("|", "<!--"))]
+    wide = [
+        line
+        for line in prose.splitlines()
+        if len(line) > 100 and not line.startswith(("|", "<!--"))
+    ]
     assert wide == []
 
 
@@ -51,7 +57,8 @@ def test_lines_fit_a_narrow_window(path: Path) -> None:
 @each_example
 def test_an_example_prints_its_table(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(path.parent)
-    assert len(run_command(f"python {path.name}").splitlines()) > 2
+    text, code = run_command(f"python {path.name}")
+    assert code == 0 and len(text.splitlines()) > 2
 
 
 @each_board
@@ -62,7 +69,11 @@ def test_a_board_of_the_examples_loads(path: Path) -> None:
 def test_the_blocks_of_the_worked_example_are_the_example_file(tmp_path: Path) -> None:
     page = Page((ROOT / "docs" / "platforms.md").read_text(), tmp_path)
     page.run()
-    shown = {name: data for name, data in page.files.items() if name in {"stm32l412.yaml", "stm32l412_npu.yaml"}}
+    shown = {
+        name: data
+        for name, data in page.files.items()
+        if name in {"stm32l412.yaml", "stm32l412_npu.yaml"}
+    }
     from hwcost.descriptor import read
 
     assert shown == {name: read(EXAMPLES / name, name).data for name in shown}

@@ -21,7 +21,7 @@ from hwcost.formula import (
     parse_condition,
     symbol,
 )
-from hwcost.formula_nodes import Maximum, Minimum, Where
+from hwcost.formula_nodes import Absolute, Maximum, Minimum, Where
 from hwcost.units import Dimension
 
 BITS = (Fraction(2), Fraction(4), Fraction(8))
@@ -76,10 +76,11 @@ def refused(text: str) -> str:
         ("exp(cin)", sympy.exp(cin)),
         ("2**a_bits", 2**a_bits),
         ("cin**0.5", sympy.sqrt(cin)),
-        ("abs(cin - 3)", sympy.Abs(cin - 3)),
+        ("abs(cin - 3)", Absolute(cin - 3)),
         ("min(cin, 3, 2)", Minimum(cin, 2)),
         ("max(cin, 3, 2)", Maximum(cin, 3)),
         ("max(2, 3)", 3),
+        ("abs(2 - 3)", 1),
         ("where(1 < 2, cin, cout)", cin),
         ("where(1 == 0, cin, cout)", cout),
         ("ceil(cin\n  / 4)\n", sympy.ceiling(cin / 4)),
@@ -256,8 +257,11 @@ def test_a_formula_survives_pickle_and_copy(copied: Callable[[sympy.Expr], sympy
 
 
 def test_a_formula_prints_in_latex() -> None:
-    text = sympy.latex(parse("max(cin, 2)**2 + where(cin > 1, 2, 3)**2 + min(kh, kw)", SCOPE))
+    text = sympy.latex(
+        parse("max(cin, 2)**2 + abs(cin - 3) + where(cin > 1, 2, 3)**2 + min(kh, kw)", SCOPE)
+    )
     assert r"\max\left(cin, 2\right)^{2}" in text
+    assert r"\left|cin - 3\right|" in text
     assert r"\begin{cases}" in text
     assert r"\min\left(kh, kw\right)" in text
 

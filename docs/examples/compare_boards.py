@@ -5,7 +5,12 @@ from pathlib import Path
 import hwcost
 
 HERE = Path(__file__).parent
-BOARDS = [HERE / "stm32l412.yaml", HERE / "stm32l412_npu.yaml", "gap8_compute", "diana"]
+BOARDS: list[str | Path] = [
+    HERE / "stm32l412.yaml",
+    HERE / "stm32l412_npu.yaml",
+    "gap8_compute",
+    "diana",
+]
 
 
 def main() -> None:

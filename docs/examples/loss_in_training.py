@@ -32,7 +32,8 @@ class Gated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x).relu() * self.gates[:, None, None]
-        return self.fc(self.conv2(x).relu().mean((2, 3)))
+        scores: Tensor = self.fc(self.conv2(x).relu().mean((2, 3)))
+        return scores
 
 
 def batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -57,7 +58,10 @@ def train(strength: float) -> tuple[float, int, float]:
 
     def cost(channels: Tensor) -> Tensor:
         """Latency where the first layer has so many channels, a scalar."""
-        columns = {"cout": cout.index_fill(0, conv1, channels), "cin": cin.index_fill(0, conv2, channels)}
+        columns = {
+            "cout": cout.index_fill(0, conv1, channels),
+            "cin": cin.index_fill(0, conv2, channels),
+        }
         return latency.total(workload.with_columns(**columns))
 
     for _ in range(STEPS):
