@@ -7,9 +7,9 @@ from typing import Any
 
 from hwcost.errors import HwcostError
 from hwcost.explain_names import param_line
-from hwcost.explain_text import Section, formula_text, sections_text
+from hwcost.explain_text import Section, sections_text
 from hwcost.loading import available, load
-from hwcost.platform import Check, Engine, Entry, Metric, Platform
+from hwcost.platform import Check, Engine, Metric, Platform
 
 
 def listed() -> list[dict[str, Any]]:
@@ -44,7 +44,9 @@ def _sections(platform: Platform) -> list[Section]:
     return [
         Section("About", about),
         Section("Metrics", [(m.name, _metric(m)) for m in platform.metrics.values()]),
-        Section("Numbers", [(n, param_line(p)) for n, p in platform.params.items()]),
+        Section(
+            "Numbers", [(n, param_line(p, platform.sources)) for n, p in platform.params.items()]
+        ),
         Section(
             "Tables", [line for n, t in data.get("tables", {}).items() for line in _table(n, t)]
         ),
@@ -59,9 +61,8 @@ def _sections(platform: Platform) -> list[Section]:
 
 
 def _metric(metric: Metric) -> str:
-    how = ""
-    if metric.reduce is None:
-        how = f", ops: {metric.ops}, engines: {metric.engines}"
+    how = f", ops: {metric.ops}" if metric.ops != "sum" else ""
+    how += f", engines: {metric.engines}" if metric.engines != "sum" else ""
     title = f"; {metric.title}" if metric.title else ""
     note = f"; {metric.note}" if metric.note else ""
     return f"{metric.text}  [{metric.unit.text}{how}]{title}{note}"
@@ -81,38 +82,40 @@ def _table(name: str, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _engine(platform: Platform, engine: Engine) -> Section:
+    spec = platform.document.data["engines"][engine.name]
     bits = "; ".join(f"{name} {', '.join(map(str, b))}" for name, b in engine.precision.items())
     lines = [("computes at", bits)] if bits else []
-    lines += [(name, param_line(param)) for name, param in engine.params.items()]
-    found: dict[tuple[str, str], list[str]] = {}
-    for kind, entries in engine.entries.items():
-        for entry in entries:
-            found.setdefault((entry.at, _priced(entry)), []).append(kind)
-    lines += [(", ".join(kinds), text) for (_, text), kinds in found.items() if len(kinds) == 1]
-    lines += [
-        (f"{len(k)} kinds", f"{text} ({', '.join(k)})")
-        for (_, text), k in found.items()
-        if len(k) > 1
-    ]
-    if engine.default:
-        entry = next(iter(engine.default.values()))
-        lines.append(("all others", f"cycles = {entry.text} ({entry.at}), the default"))
+    lines += [(name, param_line(p, platform.sources)) for name, p in engine.params.items()]
+    for op in spec.get("ops", []):
+        kinds = [op["match"]] if isinstance(op["match"], str) else op["match"]
+        lines.append(
+            (f"{len(kinds)} kinds" if len(kinds) > 3 else ", ".join(kinds), _op(op, kinds))
+        )
+    if "default" in spec:
+        lines.append(("all others", f"cycles = {spec['default']['cycles']} (the default)"))
     title = f": {engine.title}" if engine.title else ""
     return Section(f"Engine {engine.name}{title}", lines)
 
 
-def _priced(entry: Entry) -> str:
-    where = "" if entry.where == True else f", where {formula_text(entry.where)}"  # noqa: E712
-    if entry.free:
-        return f"free: {entry.free}{where}"
-    if entry.unsupported:
-        return f"unsupported: {entry.unsupported}{where}"
-    return f"cycles = {entry.text}{where}"
+def _op(op: Mapping[str, Any], kinds: list[str]) -> str:
+    """An op entry on one line, as the file has it."""
+    if "as" in op:
+        sizes = ", ".join(f"{n} = {e}" for n, e in op["as"].items() if n != "match")
+        text = f"as {op['as']['match']}" + (f" with {sizes}" if sizes else "")
+    else:
+        key = next(k for k in ("cycles", "free", "unsupported") if k in op)
+        text = f"{key} = {op[key]}" if key == "cycles" else f"{key}: {op[key]}"
+    where = f", where {op['where']}" if "where" in op else ""
+    scratch = f", scratch = {op['scratch']}" if "scratch" in op else ""
+    source = f" [{op['source']}]" if "source" in op else ""
+    names = f" ({', '.join(kinds)})" if len(kinds) > 3 else ""
+    return f"{text}{where}{scratch}{names}{source}"
 
 
 def _check(check: Check) -> str:
     sizes = ", ".join(f"{name}={value:g}" for name, value in check.sizes.items())
-    return f"{check.kind} {sizes}: {check.value.text} within {check.tolerance:.3g} [{check.source}]"
+    due = f"{check.value.text} within {100 * check.tolerance:.3g} %"
+    return f"{check.kind} {sizes}: {due} [{check.source}]"
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,10 @@ class Formula:
         graph: the operations.
         root: the node of the result.
         static: columns that are known already, shape ``(rows,)``, ``(1,)`` or ``()``.
+
+    Attributes:
+        names: the columns that it still reads, sorted.
+        program: its steps, whose inputs are those columns; for callers that fuse formulas.
     """
 
     def __init__(self, graph: Graph, root: int, static: Mapping[str, Tensor]) -> None:
@@ -58,7 +62,7 @@ class Formula:
             known: dict[int, Operand] = {nodes[n]: _known(c) for n, c in static.items()}
             known |= {nodes[n]: Slot(-1 - i) for i, n in enumerate(self.names)}
             self._like = torch.zeros((), dtype=torch.float64, device="cpu")
-            self._program = Scope(graph, known, root).program(len(self.names))
+            self.program = Scope(graph, known, root).program(len(self.names))
 
     def __repr__(self) -> str:
         return f"Formula({', '.join(self.names)})"
@@ -91,19 +95,19 @@ class Formula:
         return result if result.shape == shape else _reshaped(result, shape)
 
     def _result(self, inputs: Sequence[Tensor]) -> Tensor:
-        if self._program.output <= len(inputs):
-            return inputs[self._program.output - 1]
+        if self.program.output <= len(inputs):
+            return inputs[self.program.output - 1]
         if not inputs:
-            constant: Tensor = self._program.run(self._like, ())
+            constant: Tensor = self.program.run(self._like, ())
             return constant
         if not is_plain():
-            traced: Tensor = self._program.trace(inputs[0], inputs)
+            traced: Tensor = self.program.trace(inputs[0], inputs)
             return traced
         if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
-            return evaluate(self._program, inputs)
+            return evaluate(self.program, inputs)
         if len(inputs[0]) > CHUNK and not self._shape and inputs[0].is_cpu:
             return self._in_chunks(inputs)
-        result: Tensor = self._program.run(inputs[0], inputs)
+        result: Tensor = self.program.run(inputs[0], inputs)
         return result
 
     def _in_chunks(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -111,7 +115,7 @@ class Formula:
         result: Tensor | None = None
         for start in range(0, rows, CHUNK):
             part = [x[start : start + CHUNK] for x in inputs]
-            values = self._program.run(part[0], part)
+            values = self.program.run(part[0], part)
             if result is None:
                 result = values.new_empty(rows)
             result[start : start + CHUNK] = values

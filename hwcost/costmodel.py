@@ -23,6 +23,7 @@ from hwcost.oplevel import OpMetric
 from hwcost.plan import Group, Plan, make_plan, plan_by_size, require_supported
 from hwcost.platform import Engine, Platform
 from hwcost.structure import Structure
+from hwcost.summed import can_sum, summed
 from hwcost.workload import Workload
 
 #: A table that needs no gradient is priced this many rows at a time, to bound the memory.
@@ -290,9 +291,11 @@ class CostModel:
         return simple and (self.metric.engines == "sum" or structure.one_row_per_op)
 
     def _sum(self, workload: Workload) -> Tensor:
-        bound = self._bound(workload)
+        bound, changed = self._bound(workload), workload.changed
+        if "weight" not in changed and can_sum(bound.parts, [*changed.values()]):
+            return bound.fixed_sum + summed(bound.parts, [*changed], [*changed.values()])
         values = evaluate(bound, workload)
-        if "weight" in workload.changed:
+        if "weight" in changed:
             return (table_rows(bound, values) * workload.changed["weight"]).sum()
         total = bound.fixed_sum
         for part, value in zip(bound.parts, values, strict=True):

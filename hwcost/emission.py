@@ -93,7 +93,7 @@ class Scope:
         """Return the program for the root, with the given inputs or else the captured ones."""
         output = self.emit(self.root)
         if not isinstance(output, Slot):
-            output = self._add(partial(constant_step, output))
+            output = self._add(partial(constant_step, output, bool(inputs)))
         count = len(self.captured) if inputs is None else inputs
 
         def place(operand: Operand) -> int | Tensor:

@@ -91,7 +91,7 @@ def _tex_entry(engine: str, kind: str, entry: Entry) -> str:
 
 def _tex(expr: sympy.Basic) -> str:
     names = {s: _tex_symbol(s.name) for s in expr.free_symbols}
-    return str(sympy.latex(expr, symbol_names=names, fold_short_frac=False))
+    return str(sympy.latex(expr, symbol_names=names, mul_symbol="dot"))
 
 
 def _tex_symbol(name: str) -> str:

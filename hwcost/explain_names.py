@@ -32,6 +32,8 @@ class Names:
     def labelled(self, expr: sympy.Expr, but: str = "") -> sympy.Expr:
         """Return a formula with the names of let formulas in their place, that of ``but`` not."""
         named = {e: symbol(n) for n, (_, e) in self.lets.items() if n != but and e.args}
+        # Dividing by a where() divides its branches.
+        named |= {1 / e: 1 / s for e, s in named.items()}
         return expr.xreplace(named)
 
     @cached_property

@@ -1,6 +1,7 @@
 """One row of a workload with everything that an explanation reads."""
 
 import math
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,6 +9,7 @@ import sympy
 import torch
 
 from hwcost.costmodel import CostModel
+from hwcost.errors import HwcostWarning
 from hwcost.formula import symbol
 from hwcost.ops import BITS, SIZES
 from hwcost.plan import Group, Plan
@@ -106,7 +108,16 @@ class Row:
         placed = one.with_precision(**bits)
         return placed if self.engine is None else placed.with_engines(self.engine.name)
 
+    @cached_property
+    def op_rows(self) -> list[int]:
+        """All rows of the row's op: on several engines, or at several precisions."""
+        ops = self.workload.structure.ops
+        return (ops == ops[self.index]).nonzero().flatten().tolist()
+
     def cost(self) -> float:
-        """What one execution of the row costs, in the metric's unit."""
-        with torch.no_grad():
+        """What one execution of the row costs, or of its op if the metric is one of whole ops."""
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", HwcostWarning)
+            if self.model.metric.needs_ops and len(self.op_rows) > 1:
+                return float(self.model.rows(self.workload)[self.op_rows[0]])
             return float(self.model.rows(self.alone)[0])

@@ -1,5 +1,6 @@
 """Text for people: formulas in the notation of platform files, numbers, folded lines."""
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class _FormulaPrinter(StrPrinter):  # type: ignore[misc]
     def _print_Mul(self, expr: sympy.Mul) -> str:
         factor, rest = expr.as_coeff_Mul()
         if _is_decimal(factor):
-            return f"{decimal(factor)}*{self.parenthesize(rest, PRECEDENCE['Mul'])}"
+            return f"{decimal(factor)}*{self.parenthesize(rest, PRECEDENCE['Mul'], strict=True)}"
         return str(super()._print_Mul(expr))
 
 
@@ -82,11 +83,14 @@ def formula_text(expr: sympy.Basic, names: Mapping[str, str] | None = None) -> s
     return str(_FormulaPrinter(names or {}).doprint(expr))
 
 
-def with_numbers(expr: sympy.Basic, values: Mapping[sympy.Symbol, sympy.Expr]) -> str:
-    """Return a formula with its sizes filled in but nothing computed; factors of 1 left out."""
-    units = {s: v for s, v in values.items() if v in (0, 1)}
-    rest = {s.name: decimal(v) for s, v in values.items()}
-    return formula_text(expr.xreplace(units), rest)
+def filled(text: str, names: Mapping[str, str]) -> str:
+    """Return a formula's text with names replaced, in the order in which it was written."""
+    return re.sub(r"[A-Za-z_][\w.]*", lambda found: _factor(found.group(), names), text)
+
+
+def _factor(name: str, names: Mapping[str, str]) -> str:
+    text = names.get(name, name)
+    return f"({text})" if any(sign in text for sign in "+-*/") else text
 
 
 @dataclass(frozen=True)

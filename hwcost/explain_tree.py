@@ -1,12 +1,12 @@
 """A formula at one row's sizes: its exact value, its terms, and what its functions decided."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import sympy
 from sympy.functions.elementary.piecewise import Piecewise
 
-from hwcost.explain_text import decimal, formula_text, with_numbers
+from hwcost.explain_text import decimal, formula_text
 from hwcost.formula_nodes import Maximum, Minimum, TableLookup
 
 #: Symbol -> exact number; those of named sub-formulas included.
@@ -61,10 +61,7 @@ def terms(expr: sympy.Expr, values: Values) -> list[Term]:
     """Return the summands of a formula, largest first; a factor before a sum is spread over it."""
     while isinstance(expr, Piecewise):
         expr = taken_branch(expr, values)[1]
-    found = [
-        Term(formula_text(term), float(value_of(term, values)))
-        for term in _summands(expr)
-    ]
+    found = [Term(formula_text(term), float(value_of(term, values))) for term in _summands(expr)]
     return sorted(found, key=lambda term: -abs(term.value))
 
 
@@ -79,43 +76,43 @@ def _summands(expr: sympy.Expr) -> list[sympy.Expr]:
     return [expr]
 
 
-def decisions(expr: sympy.Basic, values: Values, inner: Inner) -> list[str]:
+def _short(value: float) -> str:
+    return f"{value:,.6g}"
+
+
+def decisions(
+    expr: sympy.Basic, values: Values, inner: Inner, show: Callable[[float], str] = _short
+) -> list[str]:
     """Return a line for each max, min and condition: which side won, and by what numbers."""
     lines = []
     for node in taken(expr, values, inner):
         if isinstance(node, Maximum | Minimum):
-            lines.append(_extremum(node, values))
+            lines.append(_extremum(node, values, show))
         elif isinstance(node, Piecewise):
-            lines.append(_branch(node, values))
+            lines.append(_branch(node, values, show))
     return lines
 
 
-def _extremum(node: sympy.Expr, values: Values) -> str:
+def _extremum(node: sympy.Expr, values: Values, show: Callable[[float], str]) -> str:
     best = max if isinstance(node, Maximum) else min
-    sides = [(float(value_of(arg, values)), formula_text(arg)) for arg in node.args]
+    sides = [(float(value_of(arg, values)), arg) for arg in node.args]
     winner = best(value for value, _ in sides)
-    won = [text for value, text in sides if value == winner]
-    shown = ", ".join(
-        f"{text} = {_short(value)}" if text != _short(value) else text for value, text in sides
-    )
+    won = [formula_text(arg) for value, arg in sides if value == winner]
+    known = [f"{formula_text(arg)} = {show(value)}" for value, arg in sides if not arg.is_number]
     verdict = f"{won[0]} wins" if len(won) == 1 else f"a tie of {' and '.join(won)}"
-    return f"{formula_text(node)}: {shown}; {verdict}"
+    return f"{formula_text(node)}: {', '.join(known)}; {verdict}"
 
 
-def _branch(node: Piecewise, values: Values) -> str:
+def _branch(node: Piecewise, values: Values, show: Callable[[float], str]) -> str:
     condition, branch = taken_branch(node, values)
-    result = f"{formula_text(branch)} = {_short(float(value_of(branch, values)))}"
+    result = f"{formula_text(branch)} = {show(float(value_of(branch, values)))}"
     if branch.is_number:
         result = _short(float(branch))
     if condition != sympy.true:
-        return f"{formula_text(condition)} ({with_numbers(condition, values)}) holds: {result}"
+        return f"{formula_text(condition)} holds: {result}"
     failed = [formula_text(c) for _, c in node.args[:-1]]
     reason = f"{failed[0]} does not hold" if len(failed) == 1 else "none of the conditions holds"
     return f"{reason}: {result}"
-
-
-def _short(value: float) -> str:
-    return f"{value:,.6g}"
 
 
 def roundings(expr: sympy.Basic, values: Values, inner: Inner) -> list[str]:
@@ -145,9 +142,7 @@ def _same_cost(inside: sympy.Expr, values: Values) -> str:
     return f"; {size.name} = {full} costs the same as {decimal(values[size])}"
 
 
-def lookups(
-    expr: sympy.Basic, values: Values, inner: Inner
-) -> list[tuple[type[TableLookup], str]]:
+def lookups(expr: sympy.Basic, values: Values, inner: Inner) -> list[tuple[type[TableLookup], str]]:
     """Return each table that the value was looked up in, with the cell as text."""
     found = []
     for node in taken(expr, values, inner):

@@ -20,6 +20,8 @@ def root(graph: Graph, arg: Term, degree: int) -> Term:
 
 def with_joined_roots(graph: Graph, term: Term) -> Term:
     """Take roots last: sqrt(2)*sqrt(x) is whole at x = 2 only as sqrt(2*x)."""
+    if all(_degree(graph, number) is None for number, _ in term.powers):
+        return term
     factors = [Term(term.coef)]
     inside: dict[tuple[int, int], list[Term]] = {}
     for number, exponent in term.powers:
@@ -53,6 +55,8 @@ def with_based_logs(graph: Graph, term: Term) -> Term:
     powers = dict(term.powers)
     logs = [n for n in powers if _is_log(graph, n)]
     bases = [n for n in logs if _is_of_base(graph, n)]
+    if not bases:
+        return term
     for log in (n for n in logs if n not in bases):
         for base in bases:
             if powers[base] * powers[log] >= 0:

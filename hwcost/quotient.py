@@ -237,6 +237,8 @@ class Graph:
         factor = lcm(*(t.coef.denominator for t in terms))
         if factor > MOST_EXACT or len(below.powers) > MOST_DENOMINATORS:
             return None
+        if factor == 1 and not below.powers:
+            return self._sum(terms)
         scale = Term(Fraction(factor), below.powers)
         tops = _like_terms(times((t, scale)) for t in terms)
         if factor > 1 and any(abs(t.coef) > MOST_EXACT for t in tops):

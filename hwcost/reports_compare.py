@@ -130,8 +130,8 @@ class Comparison(Tabular):
             Column("weights", [engineering(e.weights, "B") for e in self.entries], True, 6),
             Column("MACs", macs, True, 7),
             Column("bits", [_precision(e) for e in self.entries], rank=8),
-            Column("priced MACs", [_covered(e)[0] for e in self.entries], True, 1, "MACs%"),
-            Column("bytes", [_covered(e)[1] for e in self.entries], True, 9),
+            Column("MACs priced", [_covered(e)[0] for e in self.entries], True, 1, "MACs%"),
+            Column("bytes priced", [_covered(e)[1] for e in self.entries], True, 9, "bytes%"),
         ]
         columns += [Column("status", statuses, rank=10)] if len(set(statuses)) > 1 else []
         columns += [Column("note", marks, rank=0)] if any(marks) else []
@@ -145,10 +145,10 @@ class Comparison(Tabular):
         statuses = {e.platform.status for e in self.entries}
         if len(statuses) == 1:
             status = statuses.pop()
-            notes.append(f"All platforms: {STATUS_MEANS.get(status, status)}.")
+            notes.append(f"Status of all platforms: {STATUS_MEANS.get(status, status)}.")
         notes.append(
-            "'priced MACs' and 'bytes': the share of the network's MACs and of the bytes it moves"
-            " that a formula prices; the rest is free, unsupported or not in the published model."
+            "Priced: the share of the network's MACs, and of the bytes that its ops read and write,"
+            " for which the platform has a formula; the rest is free there, or unsupported."
         )
         if any(e.costs and any(map(e.costs.partial, e.costs.models)) for e in self.entries):
             notes.append("'>=': a lower bound, since ops without a price are missing in the sum.")

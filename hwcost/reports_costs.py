@@ -23,8 +23,8 @@ from hwcost.workload import Workload
 
 #: What the status of a platform means to whom reads its numbers.
 STATUS_MEANS = {
-    "published": "published: formulas from the literature, no silicon was measured for them here",
-    "datasheet": "datasheet: formulas made from data sheet figures, no silicon was measured",
+    "published": "published: formulas from the literature; no silicon was measured",
+    "datasheet": "datasheet: formulas made from data sheet figures; no silicon was measured",
     "measured": "measured: formulas fitted to or checked on silicon",
 }
 
@@ -86,7 +86,9 @@ class Priced:
 
     def partial(self, metric: str) -> bool:
         """Whether some op has no price, so that the total is a lower bound."""
-        return bool(self.models[metric].plan(self.workload).problems)
+        model = self.models[metric]
+        # An op without a formula still has its activations in memory.
+        return model.metric.reduce is None and bool(model.plan(self.workload).problems)
 
     def total_text(self, metric: str) -> str:
         """The total for people, ``>= `` in front where it is a lower bound."""

@@ -17,8 +17,8 @@ def renderables(sheet: Sheet, width: int) -> Iterator[RenderableType]:
         yield Text(sheet.title, style="bold")
     if sheet.facts:
         yield _pairs(sheet.facts, width)
-    # The frame takes one character at each side.
-    columns, dropped = fit(sheet.columns, width - 2)
+    # The frame takes three characters.
+    columns, dropped = fit(sheet.columns, width - 3)
     if columns:
         yield _table(columns, sheet.starts)
     if sheet.results:
@@ -37,7 +37,7 @@ def _pairs(pairs: Sequence[tuple[str, str]], width: int, style: str = "") -> Tab
 
 
 def _table(columns: Sequence[Column], starts: Sequence[int]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=True, collapse_padding=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in columns:
         justify = "right" if column.right else "left"
         table.add_column(Text(column.title), justify=justify, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]

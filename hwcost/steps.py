@@ -109,12 +109,17 @@ def number_where_step(operands: Sequence[Operand], place: Place, own: int) -> St
     return Step(run, run, run, (mask,))
 
 
-def constant_step(operand: Operand, place: Place, own: int) -> Step:
-    """Return the step whose value is known already."""
-    if isinstance(operand, float):
-        return _without_reads(lambda v: v[0].new_full((), operand))
-    known = tensor(operand)
-    return _without_reads(lambda v: known.to(v[0].device))
+def constant_step(operand: Operand, repeated: bool, place: Place, own: int) -> Step:
+    """Return the step whose value is known already, ``repeated`` on all rows of the inputs."""
+
+    def run(values: Values) -> Tensor:
+        if isinstance(operand, float):
+            known = values[0].new_full((), operand)
+        else:
+            known = tensor(operand).to(values[0].device)
+        return known.expand_as(values[1]) if repeated else known
+
+    return _without_reads(run)
 
 
 def fail_step(place: Place, own: int) -> Step:

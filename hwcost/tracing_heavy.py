@@ -175,7 +175,7 @@ def recurrent(gates: int) -> Handler:
             layer, reverse = divmod(i, directions)
             own = weights[i * len(weights) // count : (i + 1) * len(weights) // count]
             before = range((layer - 1) * directions, layer * directions) if layer else ()
-            part = f"l{layer}" + ("_reverse" if reverse else "")
+            part = f"l{layer}{'_reverse' if reverse else ''}" if count > 1 else ""
             bias = own[2] if call.arg("has_biases") else None
             rows.append(
                 _recurrent_row(gates, own[:2], bias, (batch, positions), facts, part, tuple(before))

@@ -11,7 +11,7 @@ from hwcost.structure import Buffers
 from hwcost.tracing_facts import Facts, Row
 from hwcost.tracing_light import flat, handler_of
 from hwcost.tracing_memory import Memory
-from hwcost.tracing_names import Named, names
+from hwcost.tracing_names import Named, names, plain_name
 from hwcost.tracing_patterns import attentions, is_padding
 
 #: Composites whose copies are torch's way to reach a matrix product, not the model's.
@@ -179,7 +179,8 @@ class _Lifting:
 
     def _name_of(self, weight: Ref | None) -> str:
         sources = self.facts.parameters_of([weight]) if weight is not None else frozenset()
-        return self.recording.parameters[next(iter(sources))] if len(sources) == 1 else ""
+        found = {plain_name(self.recording.parameters[source]) for source in sources}
+        return found.pop() if len(found) == 1 else ""
 
     def _flagged(self, row: Row) -> dict[str, float]:
         """Return the sizes with ``coeffs`` and with what of the weights counts as stored."""

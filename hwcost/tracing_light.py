@@ -167,7 +167,8 @@ _COPIES = """
     upsample_bicubic2d _upsample_bicubic2d_aa upsample_trilinear3d repeat roll flip rot90
     pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle im2col tril triu
     repeat_interleave slice_scatter select_scatter diagonal_scatter as_strided_scatter diag_embed
-    _to_copy resize masked_scatter block_diag _pad_enum _pack_padded_sequence
+    _to_copy resize masked_scatter block_diag _pack_padded_sequence
+    _nested_tensor_from_tensor_list _nested_from_padded to_padded_tensor
 """
 _GATHERS = "index_select gather index _unsafe_index take masked_select"
 _FILLS = "copy_ fill_ zero_ copy"

@@ -35,6 +35,12 @@ def names(scopes: Sequence[Scope], rows: Sequence[Named]) -> list[str]:
     return [_unique(_base(row, scopes, in_scope), scopes[row.scope].call, used) for row in rows]
 
 
+def plain_name(parameter: str) -> str:
+    """Return a parameter's name as it is without torch's parametrizations."""
+    before, found, after = parameter.rpartition("parametrizations.")
+    return before + after.partition(".")[0] if found else parameter
+
+
 def _base(row: Named, scopes: Sequence[Scope], in_scope: Counter[int]) -> str:
     scope = scopes[row.scope]
     if scope.leaf and scope.path and in_scope[row.scope] == 1:

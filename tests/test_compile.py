@@ -377,14 +377,20 @@ def test_a_static_condition_selects_its_rows_in_advance() -> None:
 def test_a_static_condition_that_holds_everywhere_drops_the_other_branch() -> None:
     formula = compile_formula(sp.Piecewise((Y, X > 0), (sp.sqrt(Y), True)))
     static = formula.specialize({"x": column(1, 1)})
-    assert len(static._program.steps) == 0
+    assert len(static.program.steps) == 0
+
+
+def test_a_formula_that_became_constant_still_has_all_rows() -> None:
+    formula = compile_formula(sp.Piecewise((3, X > 0), (Y, True)))
+    program = formula.specialize({"x": column(1)}).program
+    assert program.run(column(7, 8), [column(7, 8)]).tolist() == [3, 3]
 
 
 def test_shared_parts_are_computed_once() -> None:
     shared = sp.ceiling(X * Y / 7)
     once = compile_formula(shared + 1)
     twice = compile_formula((shared + 1) * (shared + 2))
-    assert len(twice._program.steps) == len(once._program.steps) + 2
+    assert len(twice.program.steps) == len(once.program.steps) + 2
 
 
 def test_formulas_pickle() -> None:
@@ -424,7 +430,7 @@ def test_shared_parts_do_not_multiply_the_work() -> None:
             sp.floor(expr, evaluate=False),
             evaluate=False,
         )
-    assert len(compile_formula(expr)._program.steps) < 300
+    assert len(compile_formula(expr).program.steps) < 300
 
 
 def test_cases_that_all_need_a_part_share_it() -> None:

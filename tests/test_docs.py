@@ -27,7 +27,8 @@ def changes(text: str, path: Path) -> str:
 @pytest.mark.slow
 @each_page
 def test_a_page_shows_what_its_blocks_print(path: Path, tmp_path: Path) -> None:
-    assert changes(Page(path.read_text(), tmp_path).run(), path) == ""
+    stale = changes(Page(path.read_text(), tmp_path).run(), path)
+    assert not stale, f"python docs/generate.py brings it up to date\n{stale}"
 
 
 @each_page
@@ -43,14 +44,11 @@ def test_links_lead_to_files(path: Path) -> None:
 
 
 @each_page
-def test_lines_fit_a_narrow_window(path: Path) -> None:
-    prose = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
-    wide = [
-        line
-        for line in prose.splitlines()
-        if len(line) > 100 and not line.startswith(("|", "<!--"))
-    ]
-    assert wide == []
+def test_lines_of_prose_fit_a_narrow_window(path: Path) -> None:
+    shown = r"^```.*?^```$|^<!-- .*?^<!-- end -->$"
+    prose = re.sub(shown, "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    lines = prose.splitlines()
+    assert [line for line in lines if len(line) > 100 and not line.startswith("|")] == []
 
 
 @pytest.mark.slow

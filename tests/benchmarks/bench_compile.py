@@ -76,7 +76,7 @@ def test_ten_rows_forward_and_backward(benchmark: Any, path: str) -> None:
     columns = sizes(10)
     formula = compile_formula(GAP8).specialize({n: columns[n] for n in ("oh", "ow", "kh", "kw")})
     changing = {n: columns[n].requires_grad_() for n in ("cin", "cout")}
-    program, inputs = formula._program, list(changing.values())
+    program, inputs = formula.program, list(changing.values())
     call = formula if path == "program" else lambda _: program.trace(inputs[0], inputs)
     above = torch.ones(10, dtype=torch.float64)
     measured(benchmark, lambda: slopes_of(call, changing, above), 10)
