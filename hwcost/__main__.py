@@ -154,7 +154,7 @@ def platforms(as_json: Json = False) -> None:
         Column("metrics", [", ".join(p["metrics"]) for p in found], rank=2),
         Column("engines", [", ".join(p["engines"]) or "-" for p in found], rank=1),
         Column("status", [p["status"] for p in found], rank=3),
-        Column("what it is", [p["title"] for p in found], shrinks=True),
+        Column("what it is", [p["title"] for p in found], least=30),
     ]
     say(plain(Sheet("", columns), width()))
 

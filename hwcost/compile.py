@@ -105,7 +105,7 @@ class Formula:
             return traced
         if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
             return evaluate(self.program, inputs)
-        if len(inputs[0]) > CHUNK and not self._shape and inputs[0].is_cpu:
+        if len(inputs[0]) > CHUNK and self._shape in ((), (1,)) and inputs[0].is_cpu:
             return self._in_chunks(inputs)
         result: Tensor = self.program.run(inputs[0], inputs)
         return result

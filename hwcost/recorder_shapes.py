@@ -102,7 +102,9 @@ def _lstm(
         s.shape[:2] != _layers(num_layers, bidirectional, batch) for s in states
     ):
         return None
-    out = _sequence(x, states[0], weights, bidirectional)
+    # torch runs over (steps, batch, features), and turns the result around.
+    out = _sequence(x.transpose(0, 1) if batch_first else x, states[0], weights, bidirectional)
+    out = out.transpose(0, 1) if out is not None and batch_first else out
     return None if out is None else (out, *(_empty(s, s.shape) for s in states))
 
 
@@ -261,7 +263,7 @@ OUTPUTS: dict[str, Callable[..., Any]] = {
     "aten.native_group_norm.default": _group_norm,
     "aten.pow.Tensor_Scalar": _binary,
     **{f"aten.{name}.default": _unary for name in _UNARY},
-    **{f"aten.{name}_.default": _unary_in_place for name in _UNARY},
+    **{f"aten.{name}_.default": _unary_in_place for name in _UNARY if name != "softplus"},
     **{f"aten.{name}": _binary for name in _BINARY},
     **{f"aten.{name.replace('.', '_.')}": _binary_in_place for name in _BINARY},
 }

@@ -119,13 +119,13 @@ class Comparison(Tabular):
         statuses = [e.platform.status for e in self.entries]
         macs = [engineering(e.macs, "1") for e in self.entries]
         columns = [
-            Column("model", models, shrinks=True),
-            Column("platform", [e.platform.name for e in self.entries], shrinks=True),
+            Column("model", models, least=10),
+            Column("platform", [e.platform.name for e in self.entries], least=12),
         ]
         for index, metric in enumerate(self.metrics):
             cells = [self._cell(entry, metric) for entry in self.entries]
             rank = 0 if index == 0 else 2 + index
-            columns.append(Column(metric.replace("_", " "), cells, True, rank))
+            columns.append(Column(metric, cells, True, rank))
         columns += [
             Column("weights", [engineering(e.weights, "B") for e in self.entries], True, 6),
             Column("MACs", macs, True, 7),

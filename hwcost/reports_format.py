@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from hwcost.explain_text import GAP, aligned, folded
 
-#: A column that may be shortened keeps this many characters.
-LEAST = 12
+#: Where nothing more can be left out, cells that may be shortened keep this many characters.
+LEAST = 8
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Column:
         right: whether it is a number.
         rank: 0 stays at any width; where the width is short, the highest goes first.
         short: a narrower title for narrow terminals.
-        shrinks: whether long cells may lose their middle.
+        least: characters that long cells keep when they lose their middle; 0 if they may not.
     """
 
     title: str
@@ -27,7 +27,7 @@ class Column:
     right: bool = False
     rank: int = 0
     short: str = ""
-    shrinks: bool = False
+    least: int = 0
 
     @property
     def width(self) -> int:
@@ -62,17 +62,18 @@ class Sheet:
 def fit(columns: Sequence[Column], width: int, gap: int = GAP) -> tuple[list[Column], list[str]]:
     """Return columns that fit into ``width``, and the titles of those left out.
 
-    Titles are abbreviated first, then cells that may shrink, then columns are left out.
+    Titles are abbreviated first, then cells that may be shortened, then columns are left out.
     """
     kept, dropped = list(columns), list[str]()
     while _total(kept, gap) > width:
-        abbreviated = [replace(c, title=c.short) if c.short else c for c in kept]
-        shrunk = _shrunk(abbreviated, width, gap)
+        abbreviated = [replace(c, title=c.short or c.title) for c in kept]
+        shrunk = _shrunk(abbreviated, _total(abbreviated, gap) - width)
         if _total(shrunk, gap) <= width:
             return shrunk, dropped
         worst = max(kept, key=lambda c: c.rank)
         if worst.rank == 0:
-            return shrunk, dropped
+            least = [replace(c, least=min(c.least, LEAST)) for c in abbreviated]
+            return _shrunk(least, _total(least, gap) - width), dropped
         kept.remove(worst)
         dropped.append(worst.title)
     return kept, dropped
@@ -82,13 +83,13 @@ def _total(columns: Sequence[Column], gap: int) -> int:
     return sum(c.width for c in columns) + gap * (len(columns) - 1)
 
 
-def _shrunk(columns: Sequence[Column], width: int, gap: int) -> list[Column]:
-    over = _total(columns, gap) - width
+def _shrunk(columns: Sequence[Column], over: int) -> list[Column]:
+    """The columns with ``over`` characters less, or as many less as they may lose."""
     result = []
     for column in columns:
-        if column.shrinks and over > 0:
-            allowed = max(column.width - over, LEAST, len(column.title))
-            over -= max(column.width - allowed, 0)
+        if column.least and over > 0:
+            allowed = min(column.width, max(column.width - over, column.least, len(column.title)))
+            over -= column.width - allowed
             column = replace(column, cells=[shorten(cell, allowed) for cell in column.cells])
         result.append(column)
     return result

@@ -129,9 +129,9 @@ class Report(Tabular):
         several = len(c.platform.engines) > 1
         odd = any(status not in ("modelled", "free") for status in self._statuses)
         columns = [
-            Column("layer", [name or "(model)" for name in c.workload.layers], shrinks=True),
+            Column("layer", [name or "(model)" for name in c.workload.layers], least=20),
             Column("kind", c.workload.kinds, rank=1),
-            Column("sizes", self._sizes, rank=5, shrinks=True),
+            Column("sizes", self._sizes, rank=5),
         ]
         columns += (
             [Column("times", [f"{w:.4g}" for w in weights], True, 2)] if _varied(weights) else []
@@ -224,7 +224,7 @@ def _share(share: float) -> str:
 
 
 def _heading(name: str, reduce: str | None) -> str:
-    return "live" if reduce is not None else name.replace("_", " ")
+    return "live" if reduce is not None else name
 
 
 def _numbers(values: list[float]) -> list[float]:

@@ -36,10 +36,10 @@ class OpTable(Tabular):
         w, macs, params = self.workload, self._counts("macs"), self._counts("params")
         weights = w.column("weight").tolist()
         columns = [
-            Column("layer", [name or "(model)" for name in w.layers], shrinks=True),
+            Column("layer", [name or "(model)" for name in w.layers], least=20),
             Column("kind", w.kinds),
             Column("function", list(w.structure.functions) or [""] * len(w), rank=4),
-            Column("sizes", [sizes_text(k, s) for k, s in row_sizes(w)], rank=2, shrinks=True),
+            Column("sizes", [sizes_text(k, s) for k, s in row_sizes(w)], rank=2),
             Column("MACs", [engineering(m, "1") if m else "" for m in macs], True, 1),
             Column("params", [engineering(p, "1") if p else "" for p in params], True, 3),
         ]

@@ -212,13 +212,16 @@ class CostTable(Tabular):
 def _text_column(name: str, values: list[Any], units: Mapping[str, Metric]) -> Column:
     if name in units:
         scale, unit = si(units[name]), units[name].unit.text
-        title = units[name].name.replace("_", " ")
+        title = units[name].name
         return Column(title, [engineering(v / scale, unit) for v in values], True)
     if name in SIZES:
         return Column(name, ["" if v != v else f"{v:.10g}" for v in values], True, rank=2)
     cells = ["" if v is None or v != v else str(v) for v in values]
     return Column(
-        name, cells, rank=3 if name in ("status", "engine") else 0, shrinks=name == "layer"
+        name,
+        cells,
+        rank=3 if name in ("status", "engine") else 0,
+        least=20 if name == "layer" else 0,
     )
 
 

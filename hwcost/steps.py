@@ -113,6 +113,7 @@ def constant_step(operand: Operand, repeated: bool, place: Place, own: int) -> S
     """Return the step whose value is known already, ``repeated`` on all rows of the inputs."""
 
     def run(values: Values) -> Tensor:
+        known: Tensor
         if isinstance(operand, float):
             known = values[0].new_full((), operand)
         else:

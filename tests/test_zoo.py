@@ -71,24 +71,12 @@ def test_every_op_is_known(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "resnet8", "ds_cnn", "mobilenet_v1", "tcn"])
-def test_a_step_of_training_lowers_the_loss(name: str) -> None:
-    torch.manual_seed(0)
+def test_a_loss_reaches_every_parameter(name: str) -> None:
     model, example = zoo.ZOO[name]()
-    batch = torch.randn(4, *example.shape[1:])
-    target = torch.arange(4) % model(batch).shape[1]
-    # The same dropout at both steps.
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    losses = []
-    for _ in range(2):
-        loss = nn.functional.cross_entropy(model(batch), target)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    assert losses[1] < losses[0]
+    batch = torch.randn(4, *example.shape[1:], generator=torch.Generator().manual_seed(0))
+    logits = model(batch)
+    nn.functional.cross_entropy(logits, torch.arange(4) % logits.shape[1]).backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in model.parameters())
 
 
 def test_the_zoo_is_named_after_its_functions() -> None:
