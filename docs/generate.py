@@ -1,8 +1,8 @@
 """Write what the documentation shows from what the tool does.
 
-    python docs/generate.py            rewrite platforms/schema.json, and what README.md and
+    python -m docs.generate            rewrite platforms/schema.json, and what README.md and
                                        docs/ show: tables, and the output of every code block
-    python docs/generate.py --check    change nothing; exit 1 where something is out of date
+    python -m docs.generate --check    change nothing; exit 1 where something is out of date
 
 A page is text with fenced blocks. Every block runs, in order, in one folder and one Python
 namespace for the page:
@@ -13,7 +13,7 @@ namespace for the page:
     diff      a change to the example file that it names; the next console block runs on it
 
 Markdown between ``<!-- hwcost ARGUMENTS -->`` and ``<!-- end -->`` is what that command prints;
-between ``<!-- table NAME -->`` and ``<!-- end -->``, a table of hwcost/ops.py. A block of any
+between ``<!-- table NAME -->`` and ``<!-- end -->``, one of docs/tables.py. A block of any
 other kind is an error.
 """
 
@@ -27,13 +27,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
-from hwcost import ops
-from hwcost.loading import available, load, loads
+from docs.tables import TABLES
+from hwcost.loading import loads
 from hwcost.schema import json_schema
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -211,8 +212,6 @@ def _captured(function: Callable[[], object], argv: list[str]) -> tuple[str, int
 
 def _installable(words: list[str]) -> None:
     """Check that ``pip install`` names this project, and only extras that it has."""
-    import tomllib
-
     if words[:2] != ["install", "-c"] or words[2] != "constraints.txt":
         raise ValueError(f"pip {' '.join(words)}: expected install -c constraints.txt")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -220,80 +219,6 @@ def _installable(words: list[str]) -> None:
         extras = re.fullmatch(r"torch|\.(?:\[(.*)\])?", word)
         if extras is None or set(filter(None, [extras[1]])) - set(project["optional-dependencies"]):
             raise ValueError(f"pip install {word}: not this project, or an extra that it lacks")
-
-
-def _default(name: str, value: float | None) -> str:
-    usual = {"o_bits": "`a_bits`", "dv": "`dhead`", "hidden": "`cout`"}
-    if name in usual:
-        return usual[name]
-    return "needed" if value is None else f"{value:g}"
-
-
-def _sizes() -> str:
-    rows = [(f"`{n}`", s.meaning, _default(n, s.default)) for n, s in ops.SIZES.items()]
-    return _table(("size", "meaning", "if left out"), rows)
-
-
-def _derived() -> str:
-    return _table(("name", "meaning"), [(f"`{n}`", text) for n, text in ops.DERIVED.items()])
-
-
-def _kinds() -> str:
-    return "\n\n".join(_kind_section(name, kind) for name, kind in ops.KINDS.items())
-
-
-def _kind_section(name: str, kind: ops.Kind) -> str:
-    never = {"depthwise": "1 == 0"}
-    same = {**ops.BYTES, **never}
-    rows = [(f"`{n}`", f"`{text}`") for n, text in kind.derived.items() if same.get(n) != text]
-    sizes = ", ".join(f"`{size}`" for size in kind.sizes)
-    table = _table(("name", "formula"), rows)
-    meaning = f"{kind.meaning[0].upper()}{kind.meaning[1:]}."
-    return f"### {name}\n\n{meaning}\n\nSizes: {sizes}.\n\n{table}"
-
-
-def _platforms() -> str:
-    found = [load(name) for name in available()]
-    rows = [(f"`{p.name}`", p.title, ", ".join(p.metrics), p.status) for p in found]
-    return _table(("platform", "what it is", "metrics", "status"), rows)
-
-
-def _commands() -> str:
-    """Each command of the command line with its options, as its own help states them."""
-    from typer.main import get_group
-
-    from hwcost.__main__ import app
-
-    return "\n\n".join(_command(name, c) for name, c in get_group(app).commands.items())
-
-
-def _command(name: str, command: Any) -> str:
-    arguments = [p for p in command.params if p.param_type_name == "argument"]
-    options = [p for p in command.params if p.param_type_name == "option"]
-    usage = " ".join(["hwcost", name, *(a.metavar or a.name.upper() for a in arguments)])
-    rows = [(f"`{', '.join(o.opts)}`", o.help or "") for o in options]
-    table = f"\n\n{_table(('option', 'meaning'), rows)}" if rows else ""
-    return f"### {name}\n\n`{usage}`\n\n{command.help}{table}"
-
-
-def _bytes() -> str:
-    return _table(("name", "formula"), [(f"`{n}`", f"`{text}`") for n, text in ops.BYTES.items()])
-
-
-def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [titles, tuple("---" for _ in titles), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-#: Name in ``<!-- table NAME -->`` -> what writes it.
-TABLES = {
-    "sizes": _sizes,
-    "derived": _derived,
-    "bytes": _bytes,
-    "kinds": _kinds,
-    "platforms": _platforms,
-    "commands": _commands,
-}
 
 
 def schema_text() -> str:

@@ -55,6 +55,7 @@ app = typer.Typer(
     cls=Commands,
     help=HELP,
     no_args_is_help=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -68,7 +69,7 @@ def _complete_platform(incomplete: str) -> list[str]:
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Zoo name or file.py:factory.")]
 Models = Annotated[
-    list[str], typer.Argument(metavar="MODEL...", help="Zoo names or file.py:factory.")
+    list[str], typer.Argument(metavar="MODEL", help="Zoo names or file.py:factory.")
 ]
 _PLATFORM: dict[str, Any] = {"autocompletion": _complete_platform, "metavar": "PLATFORM"}
 PlatformName = Annotated[
@@ -161,7 +162,7 @@ def platforms(as_json: Json = False) -> None:
 
 @app.command()
 def show(platform: PlatformName, as_json: Json = False) -> None:
-    """Show a platform: numbers and their sources, engines, formulas, metrics."""
+    """Show a platform's numbers, formulas and metrics."""
     from hwcost.cli_output import say, say_sections, width
     from hwcost.cli_platforms import shown
     from hwcost.loading import load
@@ -178,7 +179,7 @@ def check(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Platform files or names.")],
     as_json: Json = False,
 ) -> None:
-    """Check platform files: load them, compare their golden points with what they give."""
+    """Check platform files and their golden points."""
     from hwcost.cli_output import say
     from hwcost.cli_platforms import checked
 

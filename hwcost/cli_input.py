@@ -25,6 +25,8 @@ def resolve(text: str, inputs: Sequence[str] = ()) -> Any:
     """
     examples = [parse_input(one) for one in inputs]
     model = _made(text) if ":" in text else _of_the_zoo(text)
+    if not examples and not isinstance(model, tuple):
+        raise TraceError(f"{text} comes without an example input; give --input 3x32x32 or the like")
     if not examples:
         return model
     module = model[0] if isinstance(model, tuple) else model
@@ -159,7 +161,7 @@ def _checked(model: Any, text: str) -> Any:
     module = model[0] if isinstance(model, tuple) and len(model) == 2 else model
     if not isinstance(module, nn.Module):
         found = type(model).__name__
-        raise TraceError(f"{text} gives a {found}; expected an nn.Module or (nn.Module, example)")
+        raise TraceError(f"{text} gives {found!r}; expected an nn.Module or (nn.Module, example)")
     return model
 
 

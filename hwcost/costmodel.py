@@ -1,30 +1,31 @@
 """CostModel: one metric of one platform as a function of an op table."""
 
 import warnings
-from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import sympy
 import torch
 from torch import Tensor
 
-from hwcost.compile import Formula, compile_formula
-from hwcost.derived import derived_exprs
 from hwcost.errors import HwcostWarning
-from hwcost.evaluate import Bound, bind, check_finite, evaluate, table_rows
-from hwcost.formula import symbol
+from hwcost.evaluate import Bound, check_finite, evaluate, table_rows
 from hwcost.loading import load
 from hwcost.memorycost import MemoryMetric
 from hwcost.offers import Candidate
 from hwcost.oplevel import OpMetric
+from hwcost.ops import BITS
 from hwcost.plan import Group, Plan, make_plan, plan_by_size, require_supported
-from hwcost.platform import Engine, Platform
+from hwcost.platform import Platform
+from hwcost.rowformulas import RowFormulas
 from hwcost.structure import Structure
 from hwcost.summed import can_sum, summed
 from hwcost.workload import Workload
+
+#: Names in a formula that depend on the bits of a row.
+READS_BITS = {*BITS, "w_bytes", "in_bytes", "out_bytes"}
 
 #: A table that needs no gradient is priced this many rows at a time, to bound the memory.
 CHUNK = 1 << 18
@@ -60,7 +61,7 @@ class CostModel:
         self.metric = self.platform.metric(metric)
         self.place_by = self.platform.metric(place_by or self._usual_place_by()).name
         self.on_unsupported = on_unsupported
-        self._formulas: dict[tuple[int, str, int], Formula] = {}
+        self.formulas = RowFormulas(self.platform, self.metric)
         self._plans: WeakKeyDictionary[Structure, Plan] = WeakKeyDictionary()
         self._bounds: WeakKeyDictionary[Structure, dict[tuple[Any, ...], Bound]] = (
             WeakKeyDictionary()
@@ -141,19 +142,6 @@ class CostModel:
 
         return explain(self, workload, layer)
 
-    def group_expr(self, group: Group) -> sympy.Expr:
-        """Return the row formula of a group over sizes and params, before numbers are filled in."""
-        assert self.metric.row is not None
-        expr: sympy.Expr = self.metric.row
-        if group.entry is not None:
-            cycles = {symbol("cycles"): group.entry.row_cycles}
-            if symbol("busy") in expr.free_symbols:
-                latency = self.platform.metric("latency").row
-                assert latency is not None
-                expr = expr.xreplace({symbol("busy"): latency})
-            expr = expr.xreplace(cycles)
-        return expr.xreplace(derived_exprs(group.kind))
-
     @cached_property
     def by_engine(self) -> bool:
         """Whether the metric depends on who runs an op; one over sizes alone does not."""
@@ -172,6 +160,10 @@ class CostModel:
         return MemoryMetric(self)
 
     @cached_property
+    def _placing(self) -> "CostModel":
+        return CostModel(self.platform, self.place_by, on_unsupported="warn")
+
+    @cached_property
     def _latency(self) -> "CostModel":
         return CostModel(
             self.platform, "latency", place_by=self.place_by, on_unsupported=self.on_unsupported
@@ -185,10 +177,13 @@ class CostModel:
     def _make_plan(self, workload: Workload) -> Plan:
         structure = workload.structure
         if not self.platform.engines or (not self.by_engine and self.metric.reduce is None):
-            return plan_by_size(self.platform, structure, "macs" in self.metric.reads)
+            plan = plan_by_size(self.platform, structure, "macs" in self.metric.reads)
+            if self.place_by == self.metric.name or not self.metric.reads & READS_BITS:
+                return plan
+            # Engines play no part in the formula, but the bits are those of the row's engine.
+            return replace(plan, bits=self._placing.plan(workload).bits)
         if self.place_by != self.metric.name:
-            placing = CostModel(self.platform, self.place_by, on_unsupported="warn")
-            return placing.plan(workload)
+            return self._placing.plan(workload)
 
         def price(rows: Tensor, engine: int, offer: Candidate) -> Tensor:
             return self._price(structure, rows, engine, offer)
@@ -205,31 +200,9 @@ class CostModel:
                 mine = rows[offer.entry[rows] == number]
                 groups.append(Group(engine, entry.kind, entry, mine))
         if self.metric.needs_ops:
-            busy = self._latency._bound_rows(traced, groups, offer)[rows]
+            busy = self._latency.formulas.values(traced, groups, offer.bits)[rows]
             return self._op_metric.alone(engine, busy)
-        return self._bound_rows(traced, groups, offer)[rows]
-
-    def _bound_rows(self, workload: Workload, groups: Sequence[Group], offer: Candidate) -> Tensor:
-        formulas = [self._formula(group) for group in groups]
-        bound = bind(workload, groups, formulas, offer.bits, self._what)
-        return table_rows(bound, evaluate(bound, workload))
-
-    @property
-    def _what(self) -> str:
-        return f"{self.metric.name} of {self.platform.name}"
-
-    def _formula(self, group: Group) -> Formula:
-        key = (group.engine, group.kind, id(group.entry))
-        if key not in self._formulas:
-            numbers = self.platform.numbers(self._engine(group.engine))
-            scale = sympy.Rational(
-                self.metric.unit.value.numerator, self.metric.unit.value.denominator
-            )
-            self._formulas[key] = compile_formula(self.group_expr(group).xreplace(numbers) / scale)
-        return self._formulas[key]
-
-    def _engine(self, index: int) -> Engine | None:
-        return list(self.platform.engines.values())[index] if index >= 0 else None
+        return self.formulas.values(traced, groups, offer.bits)[rows]
 
     def _bound(self, workload: Workload) -> Bound:
         plan = self.plan(workload)
@@ -237,8 +210,7 @@ class CostModel:
         key = (*sorted(changed), *{c.device for c in changed.values()})
         bounds = self._bounds.setdefault(workload.structure, {})
         if key not in bounds:
-            formulas = [self._formula(group) for group in plan.groups]
-            bounds[key] = bind(workload, plan.groups, formulas, plan.bits, self._what)
+            bounds[key] = self.formulas.bound(workload, plan.groups, plan.bits)
         return bounds[key]
 
     def _check_supported(self, plan: Plan) -> None:
@@ -263,7 +235,7 @@ class CostModel:
             values = self._op_metric.rows(workload)
         else:
             values = self.row_values(workload)
-        check_finite(values, workload, self._what)
+        check_finite(values, workload, self.formulas.what)
         if plan.problems:
             missing = torch.zeros(len(workload), dtype=torch.bool)
             missing[list(plan.problems)] = True
@@ -281,7 +253,7 @@ class CostModel:
         else:
             total = self._op_metric.combined(self.row_values(workload), workload, self)
         if not bool(total.detach().isfinite()):
-            check_finite(self.row_values(workload), workload, self._what)
+            check_finite(self.row_values(workload), workload, self.formulas.what)
         return total
 
     def _adds_up(self, structure: Structure) -> bool:

@@ -11,7 +11,7 @@ from functools import partial
 import sympy
 
 from hwcost.errors import did_you_mean
-from hwcost.formula_nodes import Absolute, Maximum, Minimum, Where, is_condition
+from hwcost.formula_nodes import Absolute, Ceil, Floor, Maximum, Minimum, Where, is_condition
 from hwcost.formula_parser import MAX_BITS, Grammar, Handler, Parser, measure, shortened
 
 MAX_EXPONENT = 16
@@ -91,13 +91,13 @@ def _product(p: Parser, parts: list[tuple[type, ast.expr]]) -> sympy.Expr:
 def _floor_divided(p: Parser, a: sympy.Expr, b: sympy.Expr) -> sympy.Expr:
     if b == 0:
         raise p.error("division by zero")
-    return p.make(lambda a, b: sympy.floor(a / b), a, b, more=3)
+    return p.make(lambda a, b: Floor(a / b), a, b, more=3)
 
 
 def _remainder(p: Parser, a: sympy.Expr, b: sympy.Expr) -> sympy.Expr:
     if b == 0:
         raise p.error("division by zero")
-    return p.make(lambda a, b: a - b * sympy.floor(a / b), a, b, times=2, more=5)
+    return p.make(lambda a, b: a - b * Floor(a / b), a, b, times=2, more=5)
 
 
 def _power(p: Parser, base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
@@ -204,8 +204,8 @@ def _largest(p: Parser, choice: ast.expr, condition: ast.expr) -> sympy.Expr:
 
 
 FUNCTIONS: dict[str, tuple[int, int, Handler]] = {
-    "ceil": (1, 1, _plain(sympy.ceiling)),
-    "floor": (1, 1, _plain(sympy.floor)),
+    "ceil": (1, 1, _plain(Ceil)),
+    "floor": (1, 1, _plain(Floor)),
     "min": (2, 32, _plain(Minimum)),
     "max": (2, 32, _plain(Maximum)),
     "abs": (1, 1, _plain(Absolute)),

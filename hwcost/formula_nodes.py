@@ -1,6 +1,6 @@
-"""What formulas are made of beside sympy's own: symbols, look-ups, where, min and max.
+"""What formulas are made of beside sympy's own: symbols, look-ups, where, max, ceil and the like.
 
-sympy's Piecewise, Max and Min reason about their arguments whenever they are made or
+sympy's Piecewise, Max and ceiling reason about their arguments whenever they are made or
 substituted into, which can take minutes and rewrites what the user wrote. The subclasses here
 keep their arguments and only decide what is decided: numbers and true or false conditions.
 """
@@ -102,7 +102,7 @@ def _without_reasoning(base: Any, cls: Any, args: Sequence[Any]) -> sympy.Basic:
 
 
 def _latex_call(
-    name: str, args: Sequence[Any], printer: Any, exp: str | None, brackets: str = "()"
+    name: str, args: Any, printer: Any, exp: str | None, brackets: Sequence[str] = "()"
 ) -> str:
     inside = ", ".join(printer._print(arg) for arg in args)
     text = rf"{name}\left{brackets[0]}{inside}\right{brackets[1]}"
@@ -137,19 +137,41 @@ class Minimum(sympy.Min):  # type: ignore[misc]
         return f"min({', '.join(map(printer.doprint, self.args))})"
 
 
-class Absolute(sympy.Abs):  # type: ignore[misc]
-    """Abs whose argument is left as it is."""
+class _OfOne:
+    """A function of one argument that is left as it is; only a number is worked out."""
+
+    sympy_function: Any
+    word: str
+    brackets: tuple[str, str]
 
     @classmethod
     def eval(cls, arg: sympy.Expr) -> sympy.Expr | None:
-        """Return the absolute value of a number, else None."""
-        return sympy.Abs(arg) if arg.is_number else None
+        """Return the value at a number, else None."""
+        return cls.sympy_function(arg) if arg.is_number else None
 
     def _latex(self, printer: Any, exp: str | None = None) -> str:
-        return _latex_call("", self.args, printer, exp, "||")
+        return _latex_call("", self.args, printer, exp, self.brackets)  # type: ignore[attr-defined]
 
     def _sympystr(self, printer: Any) -> str:
-        return f"abs({printer.doprint(self.args[0])})"
+        return f"{self.word}({printer.doprint(self.args[0])})"  # type: ignore[attr-defined]
+
+
+class Ceil(_OfOne, sympy.ceiling):  # type: ignore[misc]
+    """Ceiling without sympy's search for whole parts, which takes a millisecond each."""
+
+    sympy_function, word, brackets = sympy.ceiling, "ceil", (r"\lceil", r"\rceil")
+
+
+class Floor(_OfOne, sympy.floor):  # type: ignore[misc]
+    """Floor, as ``Ceil``."""
+
+    sympy_function, word, brackets = sympy.floor, "floor", (r"\lfloor", r"\rfloor")
+
+
+class Absolute(_OfOne, sympy.Abs):  # type: ignore[misc]
+    """Abs, as ``Ceil``."""
+
+    sympy_function, word, brackets = sympy.Abs, "abs", ("|", "|")
 
 
 @dataclass(frozen=True)

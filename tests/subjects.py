@@ -112,7 +112,8 @@ def _priced(subject: Subject) -> Workload:
     """The random ops that the engine prices; its own bits where it has no choice."""
     ops = random_ops(subject.kind)
     platform = load(subject.platform)
-    precision = platform.engines[subject.engine].precision if subject.engine else {}
+    engine = subject.engine or next(iter(platform.engines), None)
+    precision = platform.engines[engine].precision if engine else {}
     for op in ops:
         for bits, known in precision.items():
             op[bits] = op[bits] if op[bits] in known else known[-1]
@@ -127,5 +128,5 @@ def sizes_read(subject: Subject) -> list[str]:
     plan = subject.model.plan(subject.table)
     names: set[str] = set()
     for group in plan.groups:
-        names |= {s.name for s in subject.model.group_expr(group).free_symbols}
+        names |= {s.name for s in subject.model.formulas.expr(group).free_symbols}
     return [name for name in KINDS[subject.kind].sizes if name in names]

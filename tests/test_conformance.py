@@ -69,7 +69,7 @@ def exact(subject: Subject, table: Workload, row: int) -> sympy.Rational:
         symbol("fused"): sympy.Integer(0)
     }
     value = (
-        model.group_expr(group)
+        model.formulas.expr(group)
         .xreplace(model.platform.numbers(engine))
         .xreplace(sizes | bits | counted)
     )
@@ -182,7 +182,7 @@ def test_gradient_equals_the_secant_over_one_rounding_period(subject: Subject) -
             engine = (
                 None if group.engine < 0 else list(model.platform.engines.values())[group.engine]
             )
-            expr = model.group_expr(group).xreplace(model.platform.numbers(engine))
+            expr = model.formulas.expr(group).xreplace(model.platform.numbers(engine))
             for row in _some(mine, table, direction):
                 at = {s: _size(subject, table, plan.bits, s, row) for s in expr.free_symbols}
                 at |= {symbol(n): sympy.Integer(int(table.column(n)[row])) for n in direction}

@@ -237,3 +237,12 @@ def test_a_metric_can_be_the_slowest_op_of_a_pipeline() -> None:
 
 def test_a_platform_is_taken_by_name_path_or_value() -> None:
     assert CostModel("diana").total(convs()) == CostModel(load("diana")).total(convs())
+
+
+def test_weights_are_counted_at_the_bits_of_the_engine_that_runs_them() -> None:
+    table = Workload.from_columns("conv", cin=64, cout=32, kh=1, kw=1, oh=4, ow=4)
+    bytes_on = {
+        e: CostModel("diana", "weight_bytes").total(table.with_engines(e)).item()
+        for e in ("digital", "analog")
+    }
+    assert bytes_on == {"digital": 64 * 32, "analog": 64 * 32 / 4}

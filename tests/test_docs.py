@@ -28,7 +28,7 @@ def changes(text: str, path: Path) -> str:
 @each_page
 def test_a_page_shows_what_its_blocks_print(path: Path, tmp_path: Path) -> None:
     stale = changes(Page(path.read_text(), tmp_path).run(), path)
-    assert not stale, f"python docs/generate.py brings it up to date\n{stale}"
+    assert not stale, f"python -m docs.generate brings it up to date\n{stale}"
 
 
 @each_page

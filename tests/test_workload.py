@@ -10,9 +10,8 @@ from hwcost.workload import Workload
 
 def test_left_out_sizes_have_their_usual_values() -> None:
     table = Workload.from_columns("conv", cin=3, cout=8, kw=3, oh=1, ow=5)
-    assert {n: table.column(n).item() for n in ("kh", "groups", "sw", "batch", "weight", "bias")} == {
-        "kh": 1, "groups": 1, "sw": 1, "batch": 1, "weight": 1, "bias": 0,
-    }  # fmt: skip
+    usual = {"kh": 1, "groups": 1, "sw": 1, "batch": 1, "weight": 1, "bias": 0}
+    assert {name: table.column(name).item() for name in usual} == usual
 
 
 def test_a_size_without_a_usual_value_stays_open() -> None:
