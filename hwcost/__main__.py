@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from hwcost.errors import HwcostError, HwcostWarning, UnknownName
+from hwcost.errors import HwcostError, HwcostWarning, UnknownName, UnsupportedOp
 
 HELP = """Price neural networks on hardware described by YAML files.
 
@@ -38,7 +38,8 @@ class Commands(TyperGroup):
         except HwcostError as error:
             if ctx.obj:
                 raise
-            _complain(str(error))
+            hint = "; --on-unsupported warn prices the rest" * isinstance(error, UnsupportedOp)
+            _complain(f"{error}{hint}")
             raise typer.Exit(1) from None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from hwcost.definitions import Definitions
+from hwcost.definitions import PARAM, Definitions
 from hwcost.descriptor import Document
 from hwcost.dimensions import dimension_of, require
 from hwcost.entries import EntryMaker
@@ -69,7 +69,7 @@ class Builder:
         params = {}
         for name, spec in specs.items():
             with self.known.at(*loc, name):
-                self.known.claim(name, "a param")
+                self.known.claim(name, PARAM)
             with self.known.at(*loc, name, "value"):
                 quantity = parse_quantity(spec.value)
                 if quantity.value < 0 and quantity.dimension != Dimension.none():
@@ -141,7 +141,7 @@ class Builder:
         visible = {**self.known.names}
         for param in _other_engines_params(self.spec, name):
             visible.pop(param, None)
-        maker = EntryMaker(Scope(visible, self.known.tables), self.known.dims)
+        maker = EntryMaker(Scope(visible, self.known.tables), self.known)
         entries: dict[str, list[Entry]] = {kind: [] for kind in KINDS}
         for index, op in enumerate(spec.ops):
             if op.as_ is None:

@@ -85,14 +85,25 @@ class Formula:
             FormulaError: a table look-up is outside of its axes.
             CostError: none of the formula's cases applies to a row.
         """
-        inputs = [_column(columns, name, self.names) for name in self.names]
+        try:
+            inputs = [columns[name] for name in self.names]
+        except KeyError as missing:
+            reads = ", ".join(self.names)
+            raise WorkloadError(f"no column {missing}; the formula reads {reads}") from None
         shape = inputs[0].shape if inputs else self._shape
-        static_fits = len(self._shape) == 0 or self._shape in ((1,), shape)
-        if not static_fits or len(shape) != 1 or any(x.shape != shape for x in inputs):
+        if len(shape) != 1 or not self._fits(shape, inputs):
+            inputs = [_floating(x) for x in inputs]
             shape = _common_shape(dict(zip(self.names, inputs, strict=True)), self._shape)
             inputs = [x.expand(shape or (1,)) for x in inputs]
         result = self._result(inputs)
         return result if result.shape == shape else _reshaped(result, shape)
+
+    def _fits(self, shape: torch.Size, inputs: Sequence[Tensor]) -> bool:
+        """Whether the inputs can be computed with as they are."""
+        for x in inputs:
+            if x.shape != shape or not x.is_floating_point():
+                return False
+        return len(self._shape) == 0 or self._shape in ((1,), shape)
 
     def _result(self, inputs: Sequence[Tensor]) -> Tensor:
         if self.program.output <= len(inputs):
@@ -141,13 +152,6 @@ class Formula:
             value = self(given)
         graph = Graph()
         return Formula(graph, graph.add("column", "value"), {"value": value})
-
-
-def _column(columns: Mapping[str, Tensor], name: str, names: Sequence[str]) -> Tensor:
-    try:
-        return _floating(columns[name])
-    except KeyError:
-        raise WorkloadError(f"no column {name!r}; the formula reads {', '.join(names)}") from None
 
 
 def _floating(column: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """What a platform file has defined so far: names, their dimensions, their places."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -8,10 +8,14 @@ import sympy
 
 from hwcost.derived import size_dimensions
 from hwcost.descriptor import Document
-from hwcost.errors import DescriptorError
+from hwcost.dimensions import dimension_of, require
+from hwcost.errors import DescriptorError, UnitError
 from hwcost.formula import TableLookup, check_name, symbol
 from hwcost.ops import DERIVED, SIZES
 from hwcost.units import Dimension
+
+#: What ``taken`` says of a param.
+PARAM = "a param"
 
 #: Names that metric formulas may read beside sizes and params.
 METRIC_NAMES = ("cycles", "busy", "span")
@@ -50,6 +54,35 @@ class Definitions:
             yield
         except DescriptorError as error:
             raise type(error)(f"{self.document.where(loc)}: {error}") from None
+
+    def check_dimension(
+        self,
+        expr: sympy.Basic,
+        due: Dimension,
+        what: str,
+        dims: Mapping[str, Dimension] | None = None,
+    ) -> None:
+        """Check that a formula has the dimension that is due.
+
+        Args:
+            what: the key, for messages.
+            dims: name -> dimension, where it differs from ``dims`` of the file.
+
+        Raises:
+            UnitError: it has another; params without a unit are named, as they may be the cause.
+        """
+        try:
+            require(dimension_of(expr, self.dims if dims is None else dims), due, what)
+        except UnitError as error:
+            bare = sorted(s.name for s in expr.free_symbols if self._has_no_unit(s.name))
+            if not bare:
+                raise
+            names = ", ".join(map(repr, bare))
+            have = "has" if len(bare) == 1 else "have"
+            raise UnitError(f"{error}; {names} {have} no unit") from None
+
+    def _has_no_unit(self, name: str) -> bool:
+        return self.taken.get(name) == PARAM and self.dims[name] == Dimension.none()
 
     def claim(self, name: str, what: str) -> None:
         """Check a name that the file defines, and that nothing else has it.

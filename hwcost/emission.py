@@ -86,26 +86,36 @@ class Scope:
         self.captured: list[Operand] = []
         self.budget: Budget = outer.budget if outer else Budget()
         self._demanded = graph.demanded(root)
-        self._steps: list[Build] = []
+        self._steps: list[tuple[Build, Sequence[Operand]]] = []
         self._memo: dict[Any, Operand] = {}
+        self._scaled: dict[Slot, tuple[Slot, Operand]] = {}
 
     def program(self, inputs: int | None = None) -> Program:
         """Return the program for the root, with the given inputs or else the captured ones."""
         output = self.emit(self.root)
         if not isinstance(output, Slot):
-            output = self._add(partial(constant_step, output, bool(inputs)))
+            output = self._add(partial(constant_step, output, bool(inputs)), ())
         count = len(self.captured) if inputs is None else inputs
+        live = self._live(output)
+        places = {Slot(index): 1 + count + k for k, index in enumerate(live)}
 
         def place(operand: Operand) -> int | Tensor:
             if isinstance(operand, Slot):
-                index = operand.index
-                return 1 + count + index if index >= 0 else -index
+                return places[operand] if operand.index >= 0 else -operand.index
             return tensor(operand)
 
-        steps = [build(place, 1 + count + k) for k, build in enumerate(self._steps)]
+        steps = [self._steps[index][0](place, 1 + count + k) for k, index in enumerate(live)]
         last = place(output)
         assert isinstance(last, int)
         return Program(count, tuple(steps), last)
+
+    def _live(self, output: Slot) -> list[int]:
+        """The steps that the output depends on, in order."""
+        live = {output}
+        for index in reversed(range(len(self._steps))):
+            if Slot(index) in live:
+                live.update(o for o in self._steps[index][1] if isinstance(o, Slot))
+        return sorted(slot.index for slot in live if slot.index >= 0)
 
     def emit(self, root: int) -> Operand:
         """Return the value of a node, after the steps that it needs."""
@@ -157,7 +167,7 @@ class Scope:
             case "lookup":
                 return self._lookup(node, args)
             case "fail":
-                return self._add(fail_step)
+                return self._add(fail_step, ())
         raise AssertionError(f"{node.kind} {node.data!r} has no value")
 
     def _apply(self, name: str, *operands: Operand) -> Operand:
@@ -171,21 +181,35 @@ class Scope:
             return value.to(self.dtype) if numbers and isinstance(value, Tensor) else value
         key = (name, *map(_key, operands))
         if key not in self._memo:
-            step = number_where_step if numbers else partial(primitive_step, PRIMITIVES[name])
-            self._memo[key] = self._add(partial(step, operands))
+            if name == "mul" and (merged := self._rescaled(*operands)) is not None:
+                self._memo[key] = merged
+            else:
+                step = number_where_step if numbers else partial(primitive_step, PRIMITIVES[name])
+                self._memo[key] = self._add(partial(step, operands), operands)
         return self._memo[key]
+
+    def _rescaled(self, left: Operand, right: Operand) -> Operand | None:
+        """A product of known factors and one that is not, with the known ones joined."""
+        slot, factor = (left, right) if isinstance(left, Slot) else (right, left)
+        if not isinstance(slot, Slot) or isinstance(factor, Slot):
+            return None
+        if slot not in self._scaled:
+            self._scaled[Slot(len(self._steps))] = (slot, factor)
+            return None
+        base, before = self._scaled[slot]
+        return self._apply("mul", base, self._apply("mul", before, factor))
 
     def _lookup(self, node: Node, args: list[Operand]) -> Operand:
         find = lookup(node.data)
         if not any(isinstance(a, Slot) for a in args):
             return folded(find, args)
-        return self._add(partial(primitive_step, Primitive(find), args))
+        return self._add(partial(primitive_step, Primitive(find), args), args)
 
-    def _add(self, build: Build) -> Slot:
+    def _add(self, build: Build, operands: Sequence[Operand]) -> Slot:
         """The value of a new step."""
         self.budget.steps += 1
         self.budget.check()
-        self._steps.append(build)
+        self._steps.append((build, operands))
         return Slot(len(self._steps) - 1)
 
     def _capture(self, operand: Operand) -> Operand:
@@ -248,8 +272,9 @@ class Scope:
             sources = tuple(tuple(map(place, scope.captured)) for scope in scopes)
             return Branches(conditions, programs, sources, tuple(groups))
 
-        self._add(lambda place, own: branches_step(branches(place)))
-        return self._add(lambda place, own: merge_step(branches(place), own))
+        reads = [*masks, *(operand for scope in scopes for operand in scope.captured)]
+        parts = self._add(lambda place, own: branches_step(branches(place)), reads)
+        return self._add(lambda place, own: merge_step(branches(place), own), [parts, *reads])
 
 
 def _undecided(masks: Sequence[Operand], values: Sequence[int]) -> tuple[list[Operand], list[int]]:

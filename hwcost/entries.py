@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import sympy
 from sympy.logic.boolalg import Boolean, BooleanFalse
 
+from hwcost.definitions import Definitions
 from hwcost.derived import derived_exprs
-from hwcost.dimensions import dimension_of, require
+from hwcost.dimensions import dimension_of
 from hwcost.errors import DescriptorError, FormulaError, did_you_mean
 from hwcost.formula import Scope, parse, parse_condition, symbol
 from hwcost.ops import DERIVED, KINDS, SIZES, defaults, kind_sizes
@@ -24,11 +25,11 @@ class EntryMaker:
 
     Attributes:
         scope: names and tables that the engine's formulas may read.
-        dims: name -> dimension.
+        known: what the file has defined.
     """
 
     scope: Scope
-    dims: Mapping[str, Dimension]
+    known: Definitions
 
     def entries(self, spec: OpSpec, at: str) -> list[Entry]:
         """Return one entry for each kind that a non-alias spec matches."""
@@ -103,14 +104,16 @@ class EntryMaker:
 
     def _formula(self, text: str | float, key: str, unit: str) -> sympy.Expr:
         expr = parse(text, self.scope)
-        require(dimension_of(expr, self.dims), parse_unit(unit).dimension, key)
+        counts_bytes = key == "scratch" and dimension_of(expr, self.known.dims) == Dimension.none()
+        if not counts_bytes:
+            self.known.check_dimension(expr, parse_unit(unit).dimension, key)
         return expr
 
     def _condition(self, text: str | None) -> Boolean:
         if text is None:
             return sympy.true
         condition = parse_condition(text, self.scope)
-        dimension_of(condition, self.dims)
+        dimension_of(condition, self.known.dims)
         names = {s.name for s in condition.free_symbols}
         wrong = names & {"weight", "w_once", "bias_once"}
         if wrong:

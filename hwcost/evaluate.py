@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hwcost.compile import Formula
-from hwcost.errors import CostError, WorkloadError
+from hwcost.errors import CostError, FormulaError, WorkloadError
 from hwcost.ops import BITS, KINDS
 from hwcost.plan import Group
 from hwcost.workload import Workload
@@ -171,7 +171,7 @@ def _part(
     extent = tuple(n for n in KINDS[group.kind].extent if n in workload.changed)
     rows = None if group.rows is None else group.rows.to(device)
     with torch.no_grad():
-        bound = formula.specialize({n: c.to(device) for n, c in static.items()})
+        bound = _specialized(formula, {n: c.to(device) for n, c in static.items()}, group, workload)
         dead = torch.zeros(count, dtype=torch.bool)
         for name in KINDS[group.kind].extent:
             if name not in workload.changed:
@@ -189,6 +189,32 @@ def _part(
             dead=dead if bool(dead.any()) else None,
             weight=weight if bool((weight != 1).any()) else None,
         )
+
+
+def _specialized(
+    formula: Formula, static: Mapping[str, Tensor], group: Group, workload: Workload
+) -> Formula:
+    try:
+        return formula.specialize(static)
+    except FormulaError as error:
+        row = _first_failing(formula, static)
+        if row is None:
+            raise
+        row = row if group.rows is None else int(group.rows[row])
+        at = "" if group.entry is None else f"{group.entry.at}: "
+        layer = f"layer {workload.layers[row]!r} ({group.kind})"
+        raise FormulaError(f"{at}{layer}: {error}") from None
+
+
+def _first_failing(formula: Formula, static: Mapping[str, Tensor]) -> int | None:
+    """The first row for which a table look-up is off its axes; found one by one."""
+    rows = max((len(c) for c in static.values()), default=0)
+    for row in range(rows):
+        try:
+            formula.specialize({n: c[row : row + 1] for n, c in static.items()})
+        except FormulaError:
+            return row
+    return None
 
 
 def _raise_missing(workload: Workload, group: Group, name: str, index: int, what: str) -> None:

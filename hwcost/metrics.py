@@ -43,7 +43,7 @@ class MetricMaker:
             else:
                 names, dims = self._metric_scope(given[0])
                 expr = parse(text, Scope(names, self.known.tables if given[0] == "row" else {}))
-                require(dimension_of(expr, dims), unit.dimension, name)
+                self.known.check_dimension(expr, unit.dimension, name, dims)
                 _check_reads(name, expr, self.known.names)
         return Metric(
             name=name,

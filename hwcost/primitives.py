@@ -137,17 +137,22 @@ def _exponent_slope(g: Tensor, y: Tensor, base: Tensor, exponent: Tensor) -> Ten
     return _masked(g * y * torch.log(base), (base == 0) & (exponent >= 0))
 
 
+def unchanged(g: Tensor, *_: Tensor) -> Tensor:
+    """Pass the slope on: that of a sum, and of rounding."""
+    return g
+
+
 #: Name -> operation; the names are those of the nodes of ``lowering``.
 PRIMITIVES: dict[str, Primitive] = {
-    "add": Primitive(torch.add, (lambda g, y, a, b: g, lambda g, y, a, b: g)),
-    "sub": Primitive(torch.sub, (lambda g, y, a, b: g, lambda g, y, a, b: -g)),
+    "add": Primitive(torch.add, (unchanged, unchanged)),
+    "sub": Primitive(torch.sub, (unchanged, lambda g, y, a, b: -g)),
     "mul": Primitive(torch.mul, (lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)),
     "div": Primitive(
         torch.div,
         (lambda g, y, a, b: g / b, lambda g, y, a, b: -(g / b) * y),
     ),
-    "ceil": Primitive(torch.ceil, (lambda g, y, a: g,), _traced_ceil),
-    "floor": Primitive(torch.floor, (lambda g, y, a: g,), _traced_floor),
+    "ceil": Primitive(torch.ceil, (unchanged,), _traced_ceil),
+    "floor": Primitive(torch.floor, (unchanged,), _traced_floor),
     "max": Primitive(
         torch.maximum,
         (lambda g, y, a, b: _max_slope(g, a, b), lambda g, y, a, b: _max_slope(g, b, a)),

@@ -16,6 +16,9 @@ from torch import Tensor
 #: one entry for each step.
 Values = list[Any]
 
+#: (upstream slope, values of the program) -> slope to an operand.
+BoundSlope = Callable[[Tensor, Values], Tensor]
+
 #: (values of the program, slopes so far) -> None; adds to the slopes.
 Reverse = Callable[[Values, list[Tensor | None]], None]
 
@@ -29,7 +32,7 @@ class Step:
         record: the same, for a later ``slopes``; differs where ``run`` frees something.
         trace: the same, differentiable by torch.
         reads: places that it reads.
-        slopes: (place read, (upstream slope, values) -> slope to it).
+        slopes: (place read, the slope to it; None where that is the upstream one).
         reverse: instead of ``slopes``: places that need slopes -> what adds to them.
     """
 
@@ -37,7 +40,7 @@ class Step:
     record: Callable[[Values], Any]
     trace: Callable[[Values], Any]
     reads: tuple[int, ...]
-    slopes: tuple[tuple[int, Callable[[Tensor, Values], Tensor]], ...] = ()
+    slopes: tuple[tuple[int, BoundSlope | None], ...] = ()
     reverse: Callable[[int, frozenset[int]], Reverse] | None = None
 
 
@@ -102,7 +105,7 @@ class Program:
             if target is None:
                 rule(values, slopes)
                 continue
-            slope = rule(above, values)
+            slope = above if rule is None else rule(above, values)
             before = slopes[target]
             slopes[target] = slope if before is None else before + slope
         return slopes[1 : 1 + self.inputs]

@@ -227,14 +227,50 @@ class PlatformSpec(Closed):
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of a platform file."""
-    schema = PlatformSpec.model_json_schema(by_alias=True)
-    schema["properties"]["extends"] = {
+    """Return the JSON schema of a platform file: a whole one, or one that extends another.
+
+    A file with ``extends`` may leave any key out, and set any to null to delete it.
+    """
+    whole = PlatformSpec.model_json_schema(by_alias=True)
+    definitions = whole.pop("$defs")
+    part = _partial(whole)
+    part["properties"]["extends"] = {
         "type": "string",
         "description": "platform that this file changes: a shipped name or a path beside the file",
     }
+    part["required"] = ["extends"]
+    parts = {f"{name}Part": _partial(spec) for name, spec in definitions.items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "hwcost platform",
-        **schema,
+        "if": {"required": ["extends"]},
+        "then": part,
+        "else": whole,
+        "$defs": definitions | parts,
     }
+
+
+def _partial(spec: dict[str, Any]) -> dict[str, Any]:
+    """A mapping's schema with no key required and every key allowed to be null."""
+    kept = {key: value for key, value in spec.items() if key not in ("required", "properties")}
+    properties = {
+        name: {"anyOf": [_of_parts(value), {"type": "null"}]}
+        for name, value in spec["properties"].items()
+    }
+    return {**kept, "properties": properties}
+
+
+def _of_parts(spec: Any) -> Any:
+    """A key's schema in which mappings may be partial; lists replace and stay whole."""
+    if isinstance(spec, dict) and "$ref" in spec:
+        return {**spec, "$ref": spec["$ref"] + "Part"}
+    if not isinstance(spec, dict) or spec.get("type") == "array":
+        return spec
+    inner = {
+        key: _of_parts(value) if key != "anyOf" else [_of_parts(option) for option in value]
+        for key, value in spec.items()
+        if key in ("anyOf", "additionalProperties")
+    }
+    if isinstance(inner.get("additionalProperties"), dict):
+        inner["additionalProperties"] = {"anyOf": [inner["additionalProperties"], {"type": "null"}]}
+    return {**spec, **inner}

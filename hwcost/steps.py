@@ -9,8 +9,8 @@ from torch import Tensor
 
 from hwcost.branches import Branches, merged
 from hwcost.errors import CostError
-from hwcost.primitives import Primitive
-from hwcost.program import Step, Values
+from hwcost.primitives import Primitive, Slope, unchanged
+from hwcost.program import BoundSlope, Step, Values
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,10 @@ def _bound(function: Callable[..., Any], operands: Sequence[Any]) -> Callable[[V
     return lambda v: function(*[v[o] if isinstance(o, int) else o for o in operands])
 
 
-def _bound_slope(
-    slope: Callable[..., Tensor], own: int, operands: Sequence[Any]
-) -> Callable[[Tensor, Values], Tensor]:
+def _bound_slope(slope: Slope, own: int, operands: Sequence[Any]) -> BoundSlope | None:
+    """The slope to an operand as a function of what comes from above and the values."""
+    if slope is unchanged:
+        return None
     match operands:
         case [int(i)]:
             return lambda g, v: slope(g, v[own], v[i])

@@ -18,6 +18,19 @@ from hwcost.tracing_patterns import attentions, is_padding
 _NO_COPIES_IN = frozenset({"einsum", "tensordot", "inner", "kron", "chain_matmul"})
 
 
+#: Layers also run at every inference on what is constant, such as learned queries: no compiler
+#: can be trusted to compute them before.
+_LAYERS = frozenset(
+    f"aten.{name}"
+    for name in (
+        *("linear", "convolution", "_convolution", "scaled_dot_product_attention"),
+        *("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"),
+        *("rnn_tanh_cell", "rnn_relu_cell"),
+    )
+)
+_PARAMETRIZATIONS = frozenset({"ParametrizationList"})
+
+
 @dataclass(frozen=True, slots=True)
 class Lifted:
     """Rows as columns of equal length, buffers, and a line for each op that nobody knew."""
@@ -33,8 +46,8 @@ class Lifted:
 def lift(recording: Recording) -> Lifted:
     """Return the rows of a recording, in order; one row is one op.
 
-    What does not depend on the model's inputs is computed before inference and has no row, nor
-    have views. A call that nobody knows has a row of kind ``unknown`` and a warning.
+    What does not depend on the model's inputs is computed before inference and has no row, unless
+    it is a layer; nor have views. A call that nobody knows has a row of kind ``unknown`` and a warning.
     """
     lifting = _Lifting(recording, _from_outside(recording, literals=False))
     if recording.how == "real" and not any(map(lifting.facts.is_data, recording.outputs)):
@@ -96,7 +109,7 @@ class _Lifting:
         if not (new or written) or _is_factory(call):
             return
         changed = {facts.storage(r) for r in (*new, *written)}
-        if not self._is_live(call, written):
+        if not self._is_live(call):
             sources = facts.parameters_of(call.inputs)
             for storage in changed if sources else ():
                 facts.sources[storage] = facts.sources.get(storage, frozenset()) | sources
@@ -105,10 +118,12 @@ class _Lifting:
             self._emit(self._run_of(index, call, new, written))
         facts.data |= changed
 
-    def _is_live(self, call: Call, written: Sequence[Ref]) -> bool:
+    def _is_live(self, call: Call) -> bool:
         """Whether the call runs at every inference: it depends on an input or on chance."""
         if any(self.facts.is_data(r) for r in call.inputs) or not self.recording.inputs:
             return True
+        if call.op.name in _LAYERS:
+            return self.recording.scopes[call.scope].cls not in _PARAMETRIZATIONS
         return call.op.random and not self.facts.parameters_of(call.inputs)
 
     def _is_absorbed(self, index: int, call: Call, new: Sequence[Ref]) -> bool:

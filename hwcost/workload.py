@@ -150,7 +150,7 @@ class Workload:
         """Return a table whose rows are all of one kind, without layer names.
 
         Args:
-            columns: sizes of shape ``(rows,)``, or one number for all rows.
+            columns: sizes of shape ``(rows,)``, or one number for all rows; gradients are kept.
 
         Raises:
             UnknownName: no such kind, or no such size.
@@ -167,9 +167,12 @@ class Workload:
         check_values(sizes, may_lack=False)
         traced = completed(sizes, rows)
         traced |= {n: c for n, c in kind_defaults(kind, traced).items() if n not in columns}
+        searched = {name: c for name, c in sizes.items() if c.requires_grad}
+        traced |= {name: c.detach() for name, c in searched.items()}
         code = torch.tensor(KIND_CODES[kind]).expand(rows)
         layers = NumberedLayers(kind, range(rows))
-        return Workload(Structure(layers, code, traced, torch.arange(rows), (None,) * rows))
+        structure = Structure(layers, code, traced, torch.arange(rows), (None,) * rows)
+        return Workload(structure, searched)
 
     @staticmethod
     def grid(kind: str, **axes: Iterable[float] | float) -> "Workload":

@@ -3,12 +3,15 @@
 import textwrap
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from hwcost.costmodel import CostModel
+from hwcost.descriptor import read
 from hwcost.errors import DescriptorError, PrecisionError, UnknownName, UnsupportedOp
 from hwcost.loading import available, load, loads
 from hwcost.platform import Platform
+from hwcost.schema import json_schema
 from hwcost.workload import Workload
 
 BOARD = """\
@@ -58,7 +61,7 @@ def line_of(text: str) -> int:
     return BOARD[: BOARD.index(text)].count("\n") + 1
 
 
-def conv(**sizes: float) -> Workload:
+def conv(**sizes: float | list[float]) -> Workload:
     usual = {"cin": 4, "cout": 8, "kh": 3, "kw": 3, "oh": 5, "ow": 6, "ih": 5, "iw": 6}
     return Workload.from_columns("conv", **(usual | sizes))
 
@@ -187,10 +190,8 @@ def test_entries_that_overlap_name_an_example() -> None:
 
 
 def test_bits_that_an_engine_lacks_name_the_layer() -> None:
-    table = Workload.from_frame(
-        {"layer": ["stem"], "kind": ["conv"], "cin": [1], "cout": [1], "kh": [1], "kw": [1]}
-        | {"oh": [1], "ow": [1], "w_bits": [2], "a_bits": [8]}
-    )
+    row: dict[str, list[object]] = {"layer": ["stem"], "kind": ["conv"], "w_bits": [2]}
+    table = Workload.from_frame(row | {n: [1] for n in ("cin", "cout", "kh", "kw", "oh", "ow")})
     with pytest.raises(
         PrecisionError, match=r"layer 'stem' is w2a8, which board/core cannot compute"
     ):
@@ -204,7 +205,7 @@ def test_an_op_without_a_formula_names_layer_op_platform_and_what_is_known() -> 
     table = Workload.from_columns("matmul", m=2, n=3, k=4)
     with pytest.raises(
         UnsupportedOp,
-        match=r"layer 'matmul 0': board/core has no formula for 'matmul'; known: activation, conv, linear",
+        match=r"layer 'matmul 0': board/core has no formula for 'matmul'; known: activation, conv",
     ):
         CostModel(loads(text)).total(table)
 
@@ -259,6 +260,51 @@ def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert load(file) is before
     file.write_text(BOARD.replace("100 MHz", "1000 MHz"))
     assert load(file) is not before
+
+
+def test_scratch_may_be_a_plain_number_of_bytes() -> None:
+    scratch = board(('macs/rate[w_bits] + w_bytes/bus"', 'macs", scratch: "2*cin*kh*kw"'))
+    assert scratch.engines["core"].entries["conv"][-1].scratch is not None
+
+
+def test_a_param_without_unit_is_named_where_the_dimension_is_wrong() -> None:
+    with pytest.raises(DescriptorError, match=r"expected s; 'clock' has no unit"):
+        board(("100 MHz", "100"))
+
+
+def test_bits_off_a_table_name_layer_and_line() -> None:
+    wide = board(("precision: {w_bits: [4, 8]", "precision: {w_bits: [2, 4, 8]"))
+    line = line_of("{match: conv, cycles")
+    with pytest.raises(
+        DescriptorError,
+        match=rf"^board.yaml:{line}: layer 'conv 1' \(conv\): rate\[2\]: w_bits has no 2; known",
+    ):
+        CostModel(wide).total(conv(w_bits=[8, 2]))
+
+
+def schema_problems(text: str) -> list[str]:
+    checker = jsonschema.Draft202012Validator(json_schema())
+    return [error.message for error in checker.iter_errors(read(text, "file.yaml").data)]
+
+
+@pytest.mark.parametrize("name", available())
+def test_the_schema_accepts_a_shipped_platform(name: str) -> None:
+    assert not schema_problems(
+        (Path(__file__).parents[1] / "platforms" / f"{name}.yaml").read_text()
+    )
+
+
+def test_the_schema_accepts_part_of_a_platform_that_extends_another() -> None:
+    text = "extends: diana\nname: x\nmetrics: {latency: {engines: sum}, energy: null}\nnote: null\n"
+    assert not schema_problems(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [BOARD.replace("title:", "titel:"), BOARD.replace("cycles:", "cycels:", 1), "extends: 3\n"],
+)
+def test_the_schema_refuses_a_wrong_file(text: str) -> None:
+    assert schema_problems(text)
 
 
 @pytest.mark.parametrize("name", available())

@@ -116,13 +116,13 @@ def test_darkside_energy_counts_the_engine_that_waits() -> None:
 
 
 def test_diana_energy_of_a_layer_on_both_engines() -> None:
-    half = {
+    half: dict[str, list[object]] = {
         "layer": ["c", "c"],
         "kind": ["conv"] * 2,
         "op": [0, 0],
         "engine": ["digital", "analog"],
     }
-    sizes = {
+    sizes: dict[str, list[object]] = {
         "cin": [64, 64],
         "cout": [32, 96],
         "kh": [3, 3],

@@ -240,7 +240,7 @@ def test_normalisations_count_their_scale_and_shift(layer: nn.Module, coeffs: in
 
 
 def test_activations_are_functions_of_one_number() -> None:
-    (model, _), workload = traced("activations")
+    _, workload = traced("activations")
     ran = dict(zip(workload.layers, workload.kinds, strict=True))
     # The four that torch makes of arithmetic have rows for it: 16 Softsign, 17 Tanhshrink.
     names = [str(i) for i in range(1, 23) if str(i) in ran]
@@ -468,6 +468,7 @@ print(time.process_time() - start, "torch._dynamo" in sys.modules, "sympy" in sy
 """
 
 
+@pytest.mark.slow
 def test_the_first_trace_loads_no_compiler() -> None:
     root = Path(__file__).parent.parent
     run = subprocess.run(

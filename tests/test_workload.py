@@ -120,3 +120,10 @@ def test_an_unknown_layer_suggests_a_name() -> None:
     table = Workload.from_frame(frame())
     with pytest.raises(UnknownName, match="no layer 'aa'; did you mean 'a'"):
         table.rows_of("aa")
+
+
+def test_columns_of_a_new_table_keep_their_gradient() -> None:
+    cout = torch.ones(2, requires_grad=True)
+    table = Workload.from_columns("linear", cin=1, cout=cout)
+    table.column("cout").sum().backward()
+    assert cout.grad is not None
