@@ -20,6 +20,7 @@ Loc = tuple[str | int, ...]
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 30
 MAX_NODES = 20_000
+MAX_KEYS = 500
 _MAX_DIGITS = 60
 _MAX_KEY = 100
 
@@ -199,6 +200,8 @@ def _key(event: yaml.NodeEvent, parent: _Open, place: Place, lines: Mapping[Loc,
     if not isinstance(key, str):
         shown = event.value[:40] if isinstance(event, yaml.ScalarEvent) else "a list or mapping"
         raise DescriptorError(f"{place}: key {shown!r} is not text; put it in quotes")
+    if len(parent.holder) >= MAX_KEYS:
+        raise DescriptorError(f"{place}: more than {MAX_KEYS} keys in one mapping")
     if len(key) > _MAX_KEY:
         shown = key[:40] + "..."
         raise DescriptorError(f"{place}: key {shown!r} is longer than {_MAX_KEY} characters")

@@ -3,13 +3,16 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from hwcost.ops import defaults
+
 #: Size -> its value in one row; NaN or absent where the row lacks it.
 Sizes = Mapping[str, float]
 
 
 def sizes_text(kind: str, sizes: Sizes) -> str:
     """Return the main sizes of an op; what is usual (stride 1, one sample) is left out."""
-    return _WRITERS.get(kind, _flat)(sizes).strip()
+    known = {name: value for name, value in sizes.items() if not math.isnan(value)}
+    return _WRITERS.get(kind, _flat)({**defaults(), **known}).strip()
 
 
 def _number(value: float) -> str:
@@ -20,22 +23,18 @@ def _by(numbers: Sequence[float]) -> str:
     return "x".join(_number(n) for n in numbers)
 
 
-def _get(sizes: Sizes, name: str, usual: float = math.nan) -> float:
-    return sizes.get(name, usual)
+def _get(sizes: Sizes, name: str) -> float:
+    return sizes.get(name, math.nan)
 
 
 def _batch(sizes: Sizes) -> str:
-    batch = _get(sizes, "batch", 1)
-    return "" if batch == 1 or math.isnan(batch) else f" b{_number(batch)}"
+    batch = _get(sizes, "batch")
+    return "" if batch == 1 else f" b{_number(batch)}"
 
 
 def _rank(sizes: Sizes) -> str:
     """The dimensions that the op has: ``w``, ``hw`` or ``dhw``."""
-    used = [
-        axis
-        for axis in "dhw"
-        if any(_get(sizes, part + axis, 1) not in (1,) for part in ("i", "o", "k"))
-    ]
+    used = [axis for axis in "dhw" if any(sizes.get(part + axis, 1) != 1 for part in "iok")]
     return {"d": "dhw", "h": "hw"}.get(used[0], "w") if used else "hw"
 
 
@@ -51,12 +50,12 @@ def _conv(sizes: Sizes) -> str:
     axes = _rank(sizes)
 
     def of(part: str) -> list[float]:
-        return [_get(sizes, part + axis, 1 if axis == "d" else math.nan) for axis in axes]
+        return [_get(sizes, part + axis) for axis in axes]
 
     before, after = of("i"), of("o")
     source = [_get(sizes, "cin"), *([] if all(map(math.isnan, before)) else before)]
     kernel = f" k{_by(of('k'))}"
-    groups = _get(sizes, "groups", 1)
+    groups = _get(sizes, "groups")
     grouped = "" if groups == 1 else f" g{_number(groups)}"
     if groups > 1 and groups == _get(sizes, "cin"):
         grouped = " dw"
@@ -66,8 +65,8 @@ def _conv(sizes: Sizes) -> str:
 
 
 def _linear(sizes: Sizes) -> str:
-    positions = _get(sizes, "positions", 1)
-    at = [] if positions == 1 or math.isnan(positions) else [positions]
+    positions = _get(sizes, "positions")
+    at = [] if positions == 1 else [positions]
     source, result = [*at, _get(sizes, "cin")], [*at, _get(sizes, "cout")]
     return f"{_by(source)} -> {_by(result)}{_batch(sizes)}"
 

@@ -86,6 +86,9 @@ def _find(platform: str | Path, folder: Path) -> Path:
         return path
     if path.suffix in (".yaml", ".yml") or "/" in name:
         raise UnknownName(f"no platform file {name!r}")
+    beside = next((f for f in (f"{name}.yaml", f"{name}.yml") if (folder / f).is_file()), None)
+    if beside is not None:
+        raise UnknownName(f"no shipped platform {name!r}; did you mean the file {beside!r}?")
     hint = did_you_mean(name, available()) or f"; known: {', '.join(available())}"
     raise UnknownName(f"no platform {name!r}{hint}")
 

@@ -58,8 +58,8 @@ SIZES: dict[str, Size] = {
     "a_bits": Size("bits of an input activation; open in a float model"),
     "o_bits": Size("bits of an output activation; equal to a_bits unless given"),
     "weight": Size("expected executions of the row", 1),
-    "w_once": Size("1 where the row's weights count as stored, 0 for later readers of them", 1),
-    "bias_once": Size("1 where the row's bias counts as stored, 0 for later readers of it", 1),
+    "w_once": Size("share of the row's weights stored with it; 0 for later readers of them", 1),
+    "bias_once": Size("share of the row's bias stored with it; 0 for later readers of it", 1),
     "fused": Size("1 where the output overwrites the op's input in memory, else 0", 0),
 }
 

@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import gcd
 from typing import NamedTuple
 
 from hwcost.ops import KINDS
-from hwcost.recorder_values import Call, Recording, Ref, refs_in
+from hwcost.recorder_values import Call, Recording, Ref, TensorInfo, refs_in
 from hwcost.structure import Buffers
 from hwcost.tracing_facts import Facts, Row
 from hwcost.tracing_light import flat, handler_of
@@ -47,7 +48,8 @@ def lift(recording: Recording) -> Lifted:
     """Return the rows of a recording, in order; one row is one op.
 
     What does not depend on the model's inputs is computed before inference and has no row, unless
-    it is a layer; nor have views. A call that nobody knows has a row of kind ``unknown`` and a warning.
+    it is a layer; nor have views. A call that nobody knows has a row of kind ``unknown``, and a
+    warning.
     """
     lifting = _Lifting(recording, _from_outside(recording, literals=False))
     if recording.how == "real" and not any(map(lifting.facts.is_data, recording.outputs)):
@@ -67,6 +69,10 @@ class _Run(NamedTuple):
     written: Sequence[Ref]
 
 
+#: Kinds whose batch is that of the network, or a multiple where dimensions are folded into it.
+_BATCHED = ("conv", "conv_transpose", "pool", "rnn", "attention")
+
+
 class _Lifting:
     def __init__(self, recording: Recording, outside: Iterable[Ref]) -> None:
         self.recording = recording
@@ -83,9 +89,24 @@ class _Lifting:
         self.rows: list[tuple[str, dict[str, float]]] = []
         self.named: list[Named] = []
         self.unknown: list[tuple[int, str]] = []
-        self.stored: set[object] = set()
+        self.stored: set[tuple[int, int, int]] = set()
         for index, call in enumerate(recording.calls):
             self.add(index, call)
+        self._count_samples()
+
+    def _count_samples(self) -> None:
+        """Give linear rows the network's batch; their other leading dimensions are positions.
+
+        A sequence-first tensor (tokens, samples, features) and windows folded into the batch
+        look like many samples to the layer, but its weights stream over all of them at once.
+        """
+        certain = [int(sizes["batch"]) for kind, sizes in self.rows if kind in _BATCHED]
+        shapes = [self.facts.shape(r) for r in self.recording.inputs]
+        samples = gcd(*certain, *(shape[0] for shape in shapes[:1] if len(shape) > 1))
+        for kind, sizes in self.rows:
+            vectors = sizes["batch"] * sizes["positions"] if kind == "linear" else 0
+            if samples and vectors and vectors % samples == 0:
+                sizes |= {"batch": samples, "positions": vectors / samples}
 
     def _find_readers(self) -> dict[int, list[Call]]:
         """Return the calls that read each storage; views and factories read nothing."""
@@ -200,30 +221,38 @@ class _Lifting:
     def _flagged(self, row: Row) -> dict[str, float]:
         """Return the sizes with ``coeffs`` and with what of the weights counts as stored."""
         if "coeffs" not in KINDS[row.kind].sizes:
-            once, bias_once = self._first(row.weight), self._first(row.bias)
-            return {**row.sizes, "w_once": float(once), "bias_once": float(bias_once)}
+            once, bias_once = self._stored(row.weight), self._stored(row.bias)
+            return {**row.sizes, "w_once": once, "bias_once": bias_once}
         operands = self.facts.parameters_of(row.operands)
-        new = [p for p in sorted(operands) if self._first(p)]
+        new = self._unstored(operands)
         coeffs = sum(self.facts.info(p).numel for p in new or operands)
         once = bool(new) or not operands
         return {**row.sizes, "coeffs": coeffs, "w_once": float(once), "bias_once": 1.0}
 
-    def _first(self, ref: Ref | None) -> bool:
-        """Whether a constant is read for the first time; what is computed is not stored."""
+    def _stored(self, ref: Ref | None) -> float:
+        """Return how much of a constant counts as stored: all at its first use, then nothing.
+
+        Of one that is computed (weight_norm, a table of relative positions), what it is computed
+        from counts, so that all rows together store what the module does.
+        """
         if ref is None:
-            return True
+            return 1.0
         if self.facts.is_data(ref):
-            return False
-        info = self.facts.info(ref)
-        sources = self.facts.parameters_of([ref])
-        own = any(self.facts.storage(p) == info.storage for p in sources)
-        # A weight derived anew at each use (weight_norm) has its parameters' identity.
-        place: object = sources if sources and not own else info.storage
-        key = place, info.offset, info.distinct
-        if key in self.stored:
-            return False
+            return 0.0
+        info, sources = self.facts.info(ref), self.facts.parameters_of([ref])
+        if sources and all(self.facts.storage(p) != info.storage for p in sources):
+            numbers = sum(self.facts.info(p).numel for p in self._unstored(sources))
+            return numbers / max(info.distinct, 1)
+        return float(self._is_first(info))
+
+    def _unstored(self, parameters: Iterable[Ref]) -> list[Ref]:
+        return [p for p in sorted(parameters) if self._is_first(self.facts.info(p))]
+
+    def _is_first(self, info: TensorInfo) -> bool:
+        key = info.storage, info.offset, info.distinct
+        new = key not in self.stored
         self.stored.add(key)
-        return True
+        return new
 
     def finished(self) -> Lifted:
         """Return all rows, named."""

@@ -106,7 +106,7 @@ def test_every_metric_is_placed_by_the_first_that_depends_on_the_engine(made: Re
 
 def test_the_frame_is_in_si_units_and_its_columns_say_which(made: Report) -> None:
     # 8 cycles on the fast engine and 20 on the slow one at 100 MHz.
-    assert made.to_frame()["latency_s"].tolist() == [8e-8, 0, 2e-7]
+    assert made.to_frame()["latency_s"].tolist() == pytest.approx([8e-8, 0, 2e-7])
 
 
 def test_totals_are_those_of_the_cost_model(made: Report, net: Workload, chip: Platform) -> None:
@@ -214,7 +214,7 @@ def test_a_total_without_all_ops_is_a_lower_bound(partial: Workload, chip: Platf
 def test_an_op_without_a_formula_has_no_number(partial: Workload, chip: Platform) -> None:
     made = quiet_report(partial, chip)
     assert math.isnan(made.columns()["latency_s"][-1])
-    assert made.sheet().columns[-4].cells[-1] == "?" or "?" in str(made).splitlines()[-9]
+    assert next(c for c in made.sheet().columns if c.title == "latency").cells[-1] == "?"
 
 
 def test_a_warning_is_said_once_for_all_metrics(partial: Workload, chip: Platform) -> None:
@@ -340,7 +340,7 @@ def test_two_models_of_one_class_get_two_names() -> None:
 
 
 def test_a_model_without_an_example_is_refused() -> None:
-    with pytest.raises(TraceError, match="Net: .*example"):
+    with pytest.raises(TraceError, match=r"Net: .*example"):
         compare(Net(), "counts")
 
 
@@ -447,7 +447,7 @@ def test_a_suffix_names_the_format(any_report: Any, suffix: str, tmp_path: Path)
 
 
 def test_a_suffix_that_names_no_format_is_refused(made: Report, tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="known: .csv"):
+    with pytest.raises(UnknownName, match=r"known: \.csv"):
         made.write(tmp_path / "out.doc")
 
 
@@ -517,7 +517,7 @@ def test_a_narrow_terminal_cuts_no_number(comparison: Comparison, width: int) ->
 
 
 def test_text_from_a_platform_is_not_taken_for_markup(net: Workload) -> None:
-    text = CHIP.replace("a chip |", "[red]a chip[/blue] |")
+    text = CHIP.replace("title: a chip |", "title: chip [red]a chip[/blue] |")
     console = Console(width=120, force_terminal=True, color_system=None)
     with console.capture() as captured:
         console.print(report(net, loads(text)))

@@ -24,10 +24,9 @@ ignore_unknown = pytest.mark.filterwarnings("ignore::hwcost.errors.HwcostWarning
 #: What one of these does, nobody prices: heavy, and rare on small targets.
 WITH_UNKNOWN = {"sampling_at_computed_places", "fourier_transform"}
 
-#: Parameters that are never stored as they are, or never used.
+#: Parameters that this run does not use, or that the module does not know.
 WITH_OTHER_PARAMS = {
-    *("parametrized_weights", "branch_on_data", "branch_of_a_compiler", "an_exception_caught"),
-    "modules_in_a_plain_list",
+    *("branch_on_data", "branch_of_a_compiler", "an_exception_caught", "modules_in_a_plain_list"),
 }
 
 
@@ -149,11 +148,21 @@ def test_a_weight_that_is_computed_from_the_input_is_not_stored() -> None:
     assert total(workload, "params") == 4 * 12 + 12
 
 
-def test_a_weight_that_a_parametrization_computes_is_stored_as_computed() -> None:
-    (model, _), workload = traced("parametrized_weights")
+def test_a_weight_that_a_parametrization_computes_stores_what_it_is_computed_from() -> None:
+    _, workload = traced("parametrized_weights")
     assert workload.layers == ("0", "1", "2")
-    # weight_norm keeps a length for each of 8 channels beside the weight.
-    assert total(workload, "params") == sum(p.numel() for p in model.parameters()) - 8
+    # weight_norm keeps a length for each of the 8 channels beside the 8 x 3 x 3 x 3 weights.
+    assert sizes_of(workload, "0")["w_once"] == 1 + 8 / 216
+
+
+def test_a_table_that_two_layers_gather_from_is_stored_once() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        index = torch.arange(12) % 3
+        first, second = (m.table[index + i].view(4, 3) for i in (0, 1))
+        return x @ first + x @ second
+
+    workload = trace(Function(forward, table=weight(4)), torch.ones(2, 4))
+    assert workload.column("w_once")[:2].tolist() == [4 / 12, 0]
 
 
 def test_attention_is_one_row_of_heads_and_lengths() -> None:
@@ -288,6 +297,21 @@ def test_the_last_op_has_its_kind(forward: Any, kind: str) -> None:
 def test_views_factories_and_constants_have_no_rows(forward: Any) -> None:
     workload = trace(Function(forward, table=weight(3)), torch.ones(2, 3))
     assert workload.layers == ("add",)
+
+
+def test_a_layer_on_learned_queries_runs_at_every_inference() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(m.q(m.queries), x, x)
+
+    parts = {"q": nn.Linear(4, 4), "queries": weight(1, 2, 4)}
+    workload = trace(Function(forward, **parts), torch.ones(1, 3, 4))
+    assert workload.layers == ("q", "attention")
+
+
+def test_a_fixed_filter_counts_as_stored() -> None:
+    model = Function(lambda m, x: F.conv2d(x, m.blur))
+    model.register_buffer("blur", torch.ones(1, 1, 3, 3))
+    assert total(trace(model, torch.ones(1, 1, 4, 4)), "params") == 9
 
 
 def test_what_comes_from_parameters_alone_still_counts_as_stored() -> None:

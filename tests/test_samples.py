@@ -1,0 +1,58 @@
+"""Linear rows: what counts as samples and what as positions."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hwcost.tracing import trace
+
+
+def linear_rows(model: nn.Module, example: Tensor) -> list[tuple[int, int]]:
+    """(batch, positions) of each linear row."""
+    table = trace(model, example)
+    return [
+        (int(table.column("batch")[row]), int(table.column("positions")[row]))
+        for row, kind in enumerate(table.kinds)
+        if kind == "linear"
+    ]
+
+
+def test_features_of_samples_have_one_position() -> None:
+    assert linear_rows(nn.Linear(4, 3), torch.zeros(8, 4)) == [(8, 1)]
+
+
+def test_tokens_of_samples_are_positions() -> None:
+    assert linear_rows(nn.Linear(4, 3), torch.zeros(2, 5, 4)) == [(2, 5)]
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_tokens_are_positions_whichever_dimension_comes_first(batch_first: bool) -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=batch_first)
+    example = torch.zeros(1, 5, 8) if batch_first else torch.zeros(5, 1, 8)
+    assert linear_rows(layer, example) == [(1, 5)] * 4
+
+
+def test_the_projections_of_attention_see_tokens_as_positions() -> None:
+    class Attend(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.attention(x, x, x, need_weights=False)[0]
+            return result
+
+    assert linear_rows(Attend(), torch.zeros(2, 7, 8)) == [(2, 7), (2, 7)]
+
+
+def test_a_sequence_first_lstm_passes_its_time_steps_on_as_positions() -> None:
+    class Recur(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.head(self.lstm(x)[0])
+            return result
+
+    assert linear_rows(Recur(), torch.zeros(9, 1, 4)) == [(1, 9)]
