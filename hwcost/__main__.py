@@ -1,15 +1,29 @@
 """The command line: ``hwcost compare resnet8 -p gap8_compute``."""
 
 import json
-import sys
-import warnings
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from hwcost.errors import HwcostError, HwcostWarning, UnknownName, UnsupportedOp
+from hwcost.cli_errors import Commands, complain
+from hwcost.cli_options import (
+    EngineName,
+    Format,
+    Inputs,
+    Json,
+    Maps,
+    Metrics,
+    Model,
+    Models,
+    OnePlatform,
+    Output,
+    PlaceBy,
+    PlatformName,
+    Platforms,
+    Precision,
+    Unsupported,
+)
+from hwcost.errors import HwcostError, UnknownName
 
 HELP = """Price neural networks on hardware described by YAML files.
 
@@ -17,39 +31,6 @@ MODEL is the name of a network that comes with hwcost (resnet8, ds_cnn, ...), or
 file.py:factory or package.module:factory, where factory is a module, a class, or a function that
 returns a module or (module, example). Without an example give --input 3x32x32.
 PLATFORM is a shipped platform's name or the path of a YAML file."""
-
-
-class Commands(TyperGroup):
-    """Turns errors into one line on stderr and exit code 1; ``--debug`` shows where they rose."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take ``--debug`` wherever it stands."""
-        ctx.obj = "--debug" in args
-        rest = [a for a in args if a != "--debug"]
-        return super().parse_args(ctx, rest)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command."""
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("default", HwcostWarning)
-                warnings.showwarning = _show_warning  # type: ignore[assignment]
-                return super().invoke(ctx)
-        except HwcostError as error:
-            if ctx.obj:
-                raise
-            hint = "; --on-unsupported warn prices the rest" * isinstance(error, UnsupportedOp)
-            _complain(f"{error}{hint}")
-            raise typer.Exit(1) from None
-
-
-def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
-    if issubclass(category, HwcostWarning):
-        print(f"warning: {message}", file=sys.stderr)
-
-
-def _complain(text: str) -> None:
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
 
 
 app = typer.Typer(
@@ -60,64 +41,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _complete_platform(incomplete: str) -> list[str]:
-    from hwcost.loading import available
-
-    return [name for name in available() if name.startswith(incomplete)]
-
-
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Zoo name or file.py:factory.")]
-Models = Annotated[
-    list[str], typer.Argument(metavar="MODEL", help="Zoo names or file.py:factory.")
-]
-_PLATFORM: dict[str, Any] = {"autocompletion": _complete_platform, "metavar": "PLATFORM"}
-PlatformName = Annotated[
-    str, typer.Argument(help="Shipped name, or path of a YAML file.", **_PLATFORM)
-]
-OnePlatform = Annotated[
-    str, typer.Option("--platform", "-p", help="Shipped name, or path of a YAML file.", **_PLATFORM)
-]
-Platforms = Annotated[
-    list[str] | None,
-    typer.Option("--platform", "-p", help="Repeatable; all shipped ones by default.", **_PLATFORM),
-]
-Inputs = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input", "-i", metavar="3x32x32", help="Input shape without the batch; repeatable."
-    ),
-]
-Metrics = Annotated[
-    list[str] | None, typer.Option("--metric", "-m", metavar="NAME", help="Repeatable.")
-]
-Precision = Annotated[
-    str | None, typer.Option("--precision", metavar="w8a8", help="Bits of every op.")
-]
-Maps = Annotated[
-    list[str] | None,
-    typer.Option("--map", metavar="LAYER=ENGINE", help="Place a layer on an engine; repeatable."),
-]
-EngineName = Annotated[
-    str | None, typer.Option("--engine", metavar="NAME", help="Place all layers on one engine.")
-]
-PlaceBy = Annotated[
-    str | None,
-    typer.Option("--place-by", metavar="METRIC", help="Metric that places ops on engines."),
-]
-Unsupported = Annotated[
-    Literal["error", "warn"],
-    typer.Option("--on-unsupported", help="An op without a formula: stop, or price the rest."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Raw numbers in SI units.")]
-Format = Annotated[
-    Literal["text", "md", "csv", "latex", "html", "json", "parquet"] | None,
-    typer.Option("--format", "-f", help="Format, where the output's suffix does not say it."),
-]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write a file.")
-]
 
 
 def _version(wanted: bool) -> None:
@@ -143,8 +66,8 @@ def _all(
 @app.command()
 def platforms(as_json: Json = False) -> None:
     """List the platforms that come with hwcost."""
+    from hwcost.cli_list import listed
     from hwcost.cli_output import say, width
-    from hwcost.cli_platforms import listed
     from hwcost.reports_format import Column, Sheet, plain
 
     found = listed()
@@ -189,7 +112,7 @@ def check(
         try:
             verdict = checked(file)
         except HwcostError as error:
-            _complain(str(error))
+            complain(str(error))
             found.append({"file": file, "ok": False, "error": str(error)})
             continue
         found.append(verdict.data)

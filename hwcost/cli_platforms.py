@@ -1,4 +1,4 @@
-"""What the commands about platforms print: the list, one platform, the verdict on a file."""
+"""What the commands about one platform print: the platform, the verdict on its file."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,22 +8,8 @@ from typing import Any
 from hwcost.errors import HwcostError
 from hwcost.explain_names import param_line
 from hwcost.explain_text import Section, sections_text
-from hwcost.loading import available, load
+from hwcost.loading import load
 from hwcost.platform import Check, Engine, Metric, Platform
-
-
-def listed() -> list[dict[str, Any]]:
-    """Return name, metrics, engines, status and title of each shipped platform."""
-    return [
-        {
-            "platform": p.name,
-            "metrics": {m.name: m.unit.text for m in p.metrics.values()},
-            "engines": list(p.engines),
-            "status": p.status,
-            "title": p.title,
-        }
-        for p in map(load, available())
-    ]
 
 
 def shown(platform: Platform, width: int | None) -> str:

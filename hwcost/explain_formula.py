@@ -49,8 +49,8 @@ def _alias(view: View) -> str:
     words = set(re.findall(r"\w+", whole))
     sizes = [
         f"{name} = {formula_text(expr)}"
-        for name, expr in (view.names.replaced or {}).items()
-        if name in words
+        for name, expr in view.names.replaced.items()
+        if name in words or name in view.names.given
     ]
     return f"{view.names.alias} with {', '.join(sizes)}" if sizes else view.names.alias
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -23,11 +23,13 @@ class Names:
         lets: name -> (text in the file, formula with sizes of the row's kind), used ones only.
         alias: the kind that the entry is priced as, empty if its own.
         replaced: size of that kind -> what stands in its place.
+        given: those of them that the file names.
     """
 
     lets: Mapping[str, tuple[str, sympy.Expr]]
     alias: str = ""
-    replaced: Mapping[str, sympy.Expr] | None = None
+    replaced: Mapping[str, sympy.Expr] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
 
     def labelled(self, expr: sympy.Expr, but: str = "") -> sympy.Expr:
         """Return a formula with the names of let formulas in their place, that of ``but`` not."""
@@ -53,7 +55,10 @@ def names_of(platform: Platform, engine: Engine, entry: Entry) -> Names:
     swap = {symbol(name): expr for name, expr in replaced.items()}
     used = {name: texts[name] for name in texts if name in _used(entry.text, texts)}
     lets = {name: (text, builder.known.names[name].xreplace(swap)) for name, text in used.items()}
-    return Names(lets, alias["match"] if alias else "", replaced)
+    if alias is None:
+        return Names(lets)
+    given = tuple(name for name in alias if name != "match")
+    return Names(lets, str(alias["match"]), replaced, given)
 
 
 def _alias(platform: Platform, engine: Engine, entry: Entry) -> dict[str, Any] | None:

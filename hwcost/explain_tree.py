@@ -67,13 +67,12 @@ def terms(expr: sympy.Expr, values: Values) -> list[Term]:
 
 def _summands(expr: sympy.Expr) -> list[sympy.Expr]:
     if isinstance(expr, sympy.Add):
-        return list(expr.args)
-    if isinstance(expr, sympy.Mul):
-        sums = [arg for arg in expr.args if isinstance(arg, sympy.Add)]
-        if len(sums) == 1:
-            rest = sympy.Mul(*(arg for arg in expr.args if arg is not sums[0]))
-            return [sympy.Mul(rest, term) for term in sums[0].args]
-    return [expr]
+        return [part for arg in expr.args for part in _summands(arg)]
+    sums = [arg for arg in expr.args if isinstance(arg, sympy.Add)] if expr.is_Mul else []
+    if len(sums) != 1:
+        return [expr]
+    rest = sympy.Mul(*(arg for arg in expr.args if arg is not sums[0]))
+    return [part for arg in sums[0].args for part in _summands(sympy.Mul(rest, arg))]
 
 
 def _short(value: float) -> str:

@@ -61,7 +61,7 @@ def view_of(row: Row) -> View:
     values = dict(row.values) | row.platform.numbers(engine)
     if per_sample(row):
         values[symbol("batch")] = sympy.Integer(1)
-    for name, expr in (names.replaced or {}).items():
+    for name, expr in names.replaced.items():
         values.setdefault(symbol(name), value_of(expr, values))
     values = _with(values, {s: derived[s] for s in inner if s in derived})
     lets = {symbol(n): expr for n, (_, expr) in names.lets.items()}

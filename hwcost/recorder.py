@@ -1,5 +1,6 @@
 """Run a model once and record every ATen call, without touching the model or torch."""
 
+import logging
 import random
 import sys
 import warnings
@@ -81,7 +82,12 @@ def _fake() -> Iterator[tuple[Any, Any]]:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    yield (lambda tensor: fake.from_tensor(tensor, static_shapes=True)), fake
+    log = logging.getLogger(FakeTensorMode.__module__)
+    disabled, log.disabled = log.disabled, True  # it reports what we handle, the fall-back
+    try:
+        yield (lambda tensor: fake.from_tensor(tensor, static_shapes=True)), fake
+    finally:
+        log.disabled = disabled
 
 
 @contextmanager

@@ -67,6 +67,12 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | N
     return _empty(x, (*x.shape[:-1], weight.shape[0]))
 
 
+def _experts(x: Tensor, weights: Tensor, offsets: Tensor | None = None, *_: Any) -> Tensor | None:
+    if offsets is None or x.dim() != 2 or weights.dim() != 3 or x.shape[1] != weights.shape[1]:
+        return None
+    return _empty(x, (x.shape[0], weights.shape[2]))
+
+
 def _attention(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> Tensor | None:
     if not 2 < q.dim() == k.dim() == v.dim() or q.shape[-1] != k.shape[-1]:
         return None
@@ -252,6 +258,7 @@ OUTPUTS: dict[str, Callable[..., Any]] = {
     "aten._convolution.default": _convolution,
     "aten.batch_norm.default": _batch_norm,
     "aten.linear.default": _linear,
+    "aten._grouped_mm.default": _experts,
     "aten.scaled_dot_product_attention.default": _attention,
     "aten.lstm.input": _lstm,
     "aten.gru.input": _rnn,

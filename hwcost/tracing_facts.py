@@ -19,7 +19,8 @@ class Row:
         out: numbers that it writes.
         weight: the weights that it reads, where its kind has such.
         bias: the bias.
-        operands: constants among its inputs, which count as coefficients.
+        operands: constants among its inputs, beside weight and bias, that count as stored.
+        experts: how many equal parts the weight has, of which each number reads one.
         part: which part of the call it is, where the call has several rows.
         after: rows of the same call whose output it reads; none: it reads the call's inputs.
         internal: whether its output goes nowhere but into the next row.
@@ -32,6 +33,7 @@ class Row:
     weight: Ref | None = None
     bias: Ref | None = None
     operands: tuple[Ref, ...] = ()
+    experts: int = 1
     part: str = ""
     after: tuple[int, ...] = ()
     internal: bool = False

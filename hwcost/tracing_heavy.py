@@ -1,6 +1,7 @@
 """Rows of the ops that multiply: convolution, linear, matmul, attention, recurrent networks."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from hwcost.recorder_values import Call, Ref, product
 from hwcost.tracing_facts import Facts, Row
@@ -44,7 +45,7 @@ def convolution(call: Call, facts: Facts) -> list[Row]:
         o=after[2:],
     )
     kind = "conv_transpose" if call.arg("transposed") else "conv"
-    return [Row(kind, sizes, product(after), weight, bias)]
+    return [Row(kind, sizes, product(after), weight, bias, (call.arg("input"),))]
 
 
 def linear(call: Call, facts: Facts) -> list[Row]:
@@ -55,10 +56,25 @@ def linear(call: Call, facts: Facts) -> list[Row]:
     shape = facts.unflattened(call.args[0])
     if product(shape[:-1]) * cout != out:  # a nested tensor: its samples differ in length
         shape = (1, out // max(cout, 1), cin)
-    return [_linear(shape, cin, cout, weight, bias)]
+    return [_linear(shape, cin, cout, weight, bias, (call.args[0],))]
 
 
-def _linear(shape: Sequence[int], cin: int, cout: int, weight: Ref, bias: Ref | None) -> Row:
+def experts(call: Call, facts: Facts) -> list[Row]:
+    """Return the row of tokens that each go through one of several matrices of weights."""
+    tokens, cin = facts.shape(call.args[0])[-2:]
+    count, _, cout = facts.shape(call.args[1])
+    row = _linear((1, tokens, cin), cin, cout, call.args[1], call.arg("bias"))
+    return [replace(row, experts=count)]
+
+
+def _linear(
+    shape: Sequence[int],
+    cin: int,
+    cout: int,
+    weight: Ref,
+    bias: Ref | None,
+    operands: tuple[Ref, ...] = (),
+) -> Row:
     """Return the row of a matrix of weights on an input (batch, positions..., cin)."""
     batch = shape[0] if len(shape) > 1 else 1
     positions = product(shape[1:-1])
@@ -69,7 +85,7 @@ def _linear(shape: Sequence[int], cin: int, cout: int, weight: Ref, bias: Ref | 
         "positions": positions,
         "bias": float(bias is not None),
     }
-    return Row("linear", sizes, batch * positions * cout, weight, bias)
+    return Row("linear", sizes, batch * positions * cout, weight, bias, operands)
 
 
 def matmul(first: str, second: str, bias: str = "") -> Handler:
@@ -125,8 +141,7 @@ def bilinear(call: Call, facts: Facts) -> list[Row]:
     outer = batch * first * second
     sizes = {"elements": outer, "reads": (first + second) / (first * second), "coeffs": 0}
     row = _linear((batch, first * second), first * second, cout, weight, call.arg("bias"))
-    linear_row = Row(row.kind, row.sizes, row.out, weight, row.bias, after=(0,))
-    return [Row("elementwise", sizes, outer, part="outer"), linear_row]
+    return [Row("elementwise", sizes, outer, part="outer"), replace(row, after=(0,))]
 
 
 def attention(call: Call, facts: Facts) -> list[Row]:

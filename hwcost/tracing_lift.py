@@ -25,6 +25,7 @@ _LAYERS = frozenset(
     f"aten.{name}"
     for name in (
         *("linear", "convolution", "_convolution", "scaled_dot_product_attention"),
+        *("batch_norm", "native_layer_norm", "native_group_norm", "rms_norm"),
         *("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"),
         *("rnn_tanh_cell", "rnn_relu_cell"),
     )
@@ -219,31 +220,47 @@ class _Lifting:
         return found.pop() if len(found) == 1 else ""
 
     def _flagged(self, row: Row) -> dict[str, float]:
-        """Return the sizes with ``coeffs`` and with what of the weights counts as stored."""
-        if "coeffs" not in KINDS[row.kind].sizes:
-            once, bias_once = self._stored(row.weight), self._stored(row.bias)
-            return {**row.sizes, "w_once": once, "bias_once": bias_once}
-        operands = self.facts.parameters_of(row.operands)
-        new = self._unstored(operands)
-        coeffs = sum(self.facts.info(p).numel for p in new or operands)
-        once = bool(new) or not operands
-        return {**row.sizes, "coeffs": coeffs, "w_once": float(once), "bias_once": 1.0}
+        """Return the sizes with ``coeffs`` and with how much of the weights counts as stored.
 
-    def _stored(self, ref: Ref | None) -> float:
-        """Return how much of a constant counts as stored: all at its first use, then nothing.
-
-        Of one that is computed (weight_norm, a table of relative positions), what it is computed
-        from counts, so that all rows together store what the module does.
+        A constant is stored where it is read first. Of one that is computed (weight_norm, a table
+        of relative positions), what it is computed from counts: all rows together store what the
+        module does.
         """
-        if ref is None:
+        operands = self.facts.parameters_of(r for r in row.operands if not self.facts.is_data(r))
+        if "coeffs" in KINDS[row.kind].sizes:
+            new = self._unstored(operands)
+            coeffs = sum(self.facts.info(p).numel for p in new or operands)
+            once = float(bool(new) or not operands)
+            return {**row.sizes, "coeffs": coeffs, "w_once": once, "bias_once": 1.0}
+        return {
+            **row.sizes,
+            "w_once": self._share_stored(row.weight, operands, row.experts),
+            "bias_once": self._share_stored(row.bias),
+        }
+
+    def _share_stored(
+        self, constant: Ref | None, others: Iterable[Ref] = (), parts: int = 1
+    ) -> float:
+        """Return what is stored with a row as a share of the constant that it reads.
+
+        Args:
+            constant: its weight or bias; one that depends on the input is not stored.
+            others: parameters that are stored with it if nowhere else.
+            parts: the row reads one of so many.
+        """
+        if constant is None:
             return 1.0
-        if self.facts.is_data(ref):
-            return 0.0
-        info, sources = self.facts.info(ref), self.facts.parameters_of([ref])
+        stored = sum(self.facts.info(p).numel for p in self._unstored(others))
+        if not self.facts.is_data(constant):
+            stored += self._stored(constant)
+        return stored * parts / max(self.facts.info(constant).distinct, 1)
+
+    def _stored(self, constant: Ref) -> int:
+        """Return the numbers that are stored for a constant and not for one before it."""
+        info, sources = self.facts.info(constant), self.facts.parameters_of([constant])
         if sources and all(self.facts.storage(p) != info.storage for p in sources):
-            numbers = sum(self.facts.info(p).numel for p in self._unstored(sources))
-            return numbers / max(info.distinct, 1)
-        return float(self._is_first(info))
+            return sum(self.facts.info(p).numel for p in self._unstored(sources))
+        return info.distinct if self._is_first(info) else 0
 
     def _unstored(self, parameters: Iterable[Ref]) -> list[Ref]:
         return [p for p in sorted(parameters) if self._is_first(self.facts.info(p))]

@@ -12,6 +12,7 @@ from hwcost.tracing_heavy import (
     bilinear,
     cell,
     convolution,
+    experts,
     flex_attention,
     linear,
     matmul,
@@ -179,6 +180,7 @@ _ARITHMETIC = """
     scatter_add scatter_reduce index_reduce aminmax linalg_cross dist renorm col2im glu addr
     rsub floor_divide
     native_dropout bucketize searchsorted masked_fill where fill polar complex nansum diff
+    sort topk kthvalue argsort histc bincount unique_dim _unique2 nonzero multinomial
     fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask
     _fake_quantize_per_tensor_affine_cachemask_tensor_qparams quantize_per_tensor
     quantize_per_channel dequantize _masked_scale
@@ -222,6 +224,7 @@ HANDLERS: dict[str, Handler] = {
     "addmm": matmul("mat1", "mat2", "self"),
     "addmv": matmul("mat", "vec", "self"),
     "baddbmm": matmul("batch1", "batch2", "self"),
+    "_grouped_mm": experts,
     "bilinear": bilinear,
     "lstm": recurrent(4),
     "gru": recurrent(3),

@@ -1,0 +1,41 @@
+"""The shipped platforms as their files describe themselves, without building any of them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hwcost.platforms
+from hwcost.descriptor import read
+
+
+def names() -> list[str]:
+    """Return the names of the shipped platforms."""
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def listed() -> list[dict[str, Any]]:
+    """Return name, metrics, engines, status and title of each shipped platform."""
+    return [_described(name, _data(name)) for name in names()]
+
+
+def _folder() -> Path:
+    return Path(hwcost.platforms.__path__[0])
+
+
+def _data(name: str) -> Mapping[str, Any]:
+    data = read(_folder() / f"{name}.yaml", f"{name}.yaml").data
+    if "extends" not in data:
+        return data
+    from hwcost.loading import load
+
+    return load(name).document.data
+
+
+def _described(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "platform": name,
+        "metrics": {metric: str(spec["unit"]) for metric, spec in data["metrics"].items()},
+        "engines": list(data.get("engines", {})),
+        "status": data["status"],
+        "title": data["title"],
+    }
