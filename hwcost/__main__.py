@@ -66,22 +66,11 @@ def _all(
 @app.command()
 def platforms(as_json: Json = False) -> None:
     """List the platforms that come with hwcost."""
-    from hwcost.cli_list import listed
+    from hwcost.cli_list import as_table, listed
     from hwcost.cli_output import say, width
-    from hwcost.reports_format import Column, Sheet, plain
 
     found = listed()
-    if as_json:
-        say(json.dumps(found, indent=2))
-        return
-    columns = [
-        Column("platform", [p["platform"] for p in found]),
-        Column("metrics", [", ".join(p["metrics"]) for p in found], rank=2),
-        Column("engines", [", ".join(p["engines"]) or "-" for p in found], rank=1),
-        Column("status", [p["status"] for p in found], rank=3),
-        Column("what it is", [p["title"] for p in found], least=30),
-    ]
-    say(plain(Sheet("", columns), width()))
+    say(json.dumps(found, indent=2) if as_json else as_table(found, width()))
 
 
 @app.command()
@@ -133,14 +122,12 @@ def trace(
     as_json: Json = False,
 ) -> None:
     """Show a network as a table of ops."""
-    from hwcost.cli_input import model_name, resolve
     from hwcost.cli_output import emit
     from hwcost.reports_models import named_models
     from hwcost.reports_ops import OpTable
 
-    name = model_name(model)
-    [named] = named_models({name: resolve(model, inputs or ())})
-    emit(OpTable(name, named.workload), format, output, as_json)
+    [named] = named_models(_resolved([model], inputs))
+    emit(OpTable(named.name, named.workload), format, output, as_json)
 
 
 @app.command()
@@ -159,14 +146,14 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Show what each op of a network costs on a platform."""
-    from hwcost.cli_input import model_name, parse_mapping, resolve
+    from hwcost.cli_input import parse_mapping
     from hwcost.cli_output import emit
     from hwcost.loading import load
     from hwcost.reports import report as report_on
 
     loaded = load(platform)
     made = report_on(
-        {model_name(model): resolve(model, inputs or ())},
+        _resolved([model], inputs),
         loaded,
         metrics or None,
         mapping=parse_mapping(maps or (), engine),
@@ -268,7 +255,7 @@ def explain(
 ) -> None:
     """Explain why a layer costs what it does."""
     from hwcost.cli_explain import explained
-    from hwcost.cli_input import model_name, parse_mapping, resolve
+    from hwcost.cli_input import parse_mapping
     from hwcost.cli_output import say, say_sections, width
     from hwcost.costmodel import CostModel
     from hwcost.loading import load
@@ -280,7 +267,7 @@ def explain(
     if latex:
         say(costs.latex().rstrip("\n"))
         return
-    [named] = named_models({model_name(model): resolve(model, inputs or ())})
+    [named] = named_models(_resolved([model], inputs))
     workload = prepared(named.workload, parse_mapping(maps or (), engine), precision)
     chosen, text = explained(costs, workload, layer, width())
     if as_json:

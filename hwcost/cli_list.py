@@ -1,11 +1,12 @@
 """The shipped platforms as their files describe themselves, without building any of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hwcost.platforms
 from hwcost.descriptor import read
+from hwcost.reports_format import Column, Sheet, plain
 
 
 def names() -> list[str]:
@@ -16,6 +17,18 @@ def names() -> list[str]:
 def listed() -> list[dict[str, Any]]:
     """Return name, metrics, engines, status and title of each shipped platform."""
     return [_described(name, _data(name)) for name in names()]
+
+
+def as_table(found: Sequence[Mapping[str, Any]], width: int | None) -> str:
+    """Return the list as text, fitted to ``width`` characters if given."""
+    columns = [
+        Column("platform", [p["platform"] for p in found]),
+        Column("metrics", [", ".join(p["metrics"]) for p in found], rank=2),
+        Column("engines", [", ".join(p["engines"]) or "-" for p in found], rank=1),
+        Column("status", [p["status"] for p in found], rank=3),
+        Column("what it is", [p["title"] for p in found], least=30),
+    ]
+    return plain(Sheet("", columns), width)
 
 
 def _folder() -> Path:

@@ -66,6 +66,6 @@ class HwcostWarning(UserWarning):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the nearest of ``known``, or ``""`` when none is near."""
+    """Return ``"; did you mean 'x'?"`` for the nearest of ``known``, ``""`` if none is near."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hwcost.budget import check_size
 from hwcost.builder import Builder
 from hwcost.descriptor import Document, merge, read
 from hwcost.errors import DescriptorError, UnknownName, did_you_mean
@@ -69,6 +70,7 @@ def build(document: Document) -> Platform:
         spec = PlatformSpec.model_validate(document.data)
     except ValidationError as error:
         raise DescriptorError(_first_problem(error, document)) from None
+    check_size(document, spec)
     return Builder(document, spec).platform()
 
 

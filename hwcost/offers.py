@@ -150,7 +150,8 @@ def _match(
             other = entries[int(match[first])]
             raise DescriptorError(
                 f"layer {structure.layers[row]!r} ({kind}): two entries of"
-                f" {platform.name}/{engine.name} match it equally: {other.at} and {entry.at}; make one 'where' more specific"
+                f" {platform.name}/{engine.name} match it equally: {other.at} and"
+                f" {entry.at}; make one 'where' more specific"
             )
         better = holds & (conditions < entry.conditions)
         match = torch.where(better, index, match)

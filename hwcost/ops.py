@@ -117,7 +117,10 @@ BYTES = {
     "out_bytes": "out_elems*o_bits/8",
 }
 
-_CONV_SIZES = tuple("batch cin cout groups kd kh kw sd sh sw dd dh dw id ih iw od oh ow".split())
+_CONV_SIZES = (
+    *("batch", "cin", "cout", "groups", "kd", "kh", "kw", "sd", "sh", "sw", "dd", "dh", "dw"),
+    *("id", "ih", "iw", "od", "oh", "ow"),
+)
 _FLAT_SIZES = ("elements", "reads", "coeffs")
 _DEPTHWISE = "groups > 1 and groups == cin"
 

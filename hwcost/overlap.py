@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hwcost.compile import compile_formula
 from hwcost.errors import DescriptorError
-from hwcost.ops import BITS
+from hwcost.ops import BITS, SIZES
 from hwcost.platform import Entry
 
 #: Random ops on which conditions are compared, and the values that their sizes take.
@@ -19,7 +19,9 @@ _VALUES = (1, 1, 1, 2, 3, 3, 4, 5, 7, 8, 9, 16, 17, 31, 32, 64, 100, 128, 256, 5
 _BIT_VALUES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 16, 32)
 
 
-def check_overlaps(entries: Sequence[Entry], numbers: Mapping[sympy.Symbol, sympy.Rational]) -> None:
+def check_overlaps(
+    entries: Sequence[Entry], numbers: Mapping[sympy.Symbol, sympy.Rational]
+) -> None:
     """Check that no op is matched by two entries with equally many conditions.
 
     Conditions are compared on random ops, so an overlap on rare sizes alone is found only when
@@ -32,30 +34,29 @@ def check_overlaps(entries: Sequence[Entry], numbers: Mapping[sympy.Symbol, symp
     Raises:
         DescriptorError: names both entries and sizes for which both hold.
     """
-    for first, second in combinations(entries, 2):
-        if first.conditions != second.conditions:
-            continue
-        both = sympy.And(first.where, second.where).xreplace(dict(numbers))
-        example = _example(both)
-        if example is not None:
-            at = f" at {example}" if example else ""
-            raise DescriptorError(
-                f"two entries match {first.kind!r} equally{at}: {first.at} and {second.at};"
-                " add a condition to the 'where' of one of them"
-            )
+    equals = [[e for e in entries if e.conditions == n] for n in {e.conditions for e in entries}]
+    for rivals in (r for r in equals if len(r) > 1):
+        holds = [_holds(entry, numbers) for entry in rivals]
+        for (i, first), (j, second) in combinations(enumerate(rivals), 2):
+            both = (holds[i] & holds[j]).nonzero()
+            if len(both):
+                example = _example((first, second), int(both[0, 0]))
+                raise DescriptorError(
+                    f"two entries match {first.kind!r} equally{example}: {first.at} and"
+                    f" {second.at}; add a condition to the 'where' of one of them"
+                )
 
 
-def _example(condition: sympy.Basic) -> str | None:
-    """Sizes for which a condition holds, as text; None where it holds for no probe."""
-    if condition == sympy.false:
-        return None
-    formula = compile_formula(condition)
-    columns = {name: _probe(name) for name in formula.names}
-    holds = formula(columns).expand(PROBES)
-    if not bool(holds.any()):
-        return None
-    row = int(holds.nonzero()[0, 0])
-    return ", ".join(f"{name}={columns[name][row].item():g}" for name in formula.names)
+def _holds(entry: Entry, numbers: Mapping[sympy.Symbol, sympy.Rational]) -> Tensor:
+    formula = compile_formula(entry.where.xreplace(dict(numbers)))
+    return formula({name: _probe(name) for name in formula.names}).expand(PROBES)
+
+
+def _example(entries: Sequence[Entry], row: int) -> str:
+    """The sizes of a probe that conditions read, as text."""
+    names = {s.name for e in entries for s in e.where.free_symbols if s.name in SIZES}
+    sizes = ", ".join(f"{name}={_probe(name)[row].item():g}" for name in sorted(names))
+    return f" at {sizes}" if sizes else ""
 
 
 @cache

@@ -10,7 +10,7 @@ from hwcost.platform import Metric, Platform
 from hwcost.reports_costs import STATUS_MEANS, Priced
 from hwcost.reports_coverage import percent
 from hwcost.reports_format import Column, Sheet
-from hwcost.reports_memory import weight_bytes
+from hwcost.reports_memory import memory_lines, weight_bytes
 from hwcost.reports_tabular import Tabular, column_name, si
 from hwcost.units import engineering
 
@@ -41,12 +41,14 @@ class Entry:
         """Why there are no costs, or which ops they leave out."""
         if self.costs is None:
             return self.failure
-        kinds = self.costs.coverage.kinds.get("unsupported", {})
-        if not kinds:
-            return ""
-        ops = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        notes = []
         problems = list(self.costs.plan.problems.values())
-        return f"no formula for {ops}; first {problems[0]}" if problems else f"no formula for {ops}"
+        if problems:
+            kinds = self.costs.coverage.kinds["unsupported"]
+            ops = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+            notes.append(f"no formula for {ops}; first {problems[0]}")
+        short = [f"{name}: {text}" for name, text in memory_lines(self.costs) if "NOT" in text]
+        return "; ".join(notes + short)
 
     def metric(self, name: str) -> Metric | None:
         """The platform's metric of this name, None where it has none or no value."""

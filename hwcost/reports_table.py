@@ -138,7 +138,7 @@ class CostTable(Tabular):
         data: dict[str, Any] = {}
         for name in names:
             data[name] = self._column(part, name, rows, count)
-        return pd.DataFrame(data)
+        return pd.DataFrame(data, copy=False)
 
     def _column(self, part: Part, name: str, rows: slice, count: int) -> Any:
         import pandas as pd
@@ -253,11 +253,19 @@ def priced_part(
         name,
         platform,
         workload,
-        torch.cat([plan.engine for plan in plans]),
-        torch.cat([plan.status for plan in plans]),
-        {bits: torch.cat([plan.bits[bits] for plan in plans]) for bits in BITS},
+        _joined([plan.engine for plan in plans]),
+        _joined([plan.status for plan in plans]),
+        {bits: _joined([plan.bits[bits] for plan in plans]) for bits in BITS},
         {m: torch.cat([costs[m] for _, costs in blocks]) for m in metrics},
     )
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """The parts one after another; a column that is the same everywhere takes no memory."""
+    first = parts[0][:1]
+    if len(first) and all(bool((part == first).all()) for part in parts):
+        return first.expand(sum(map(len, parts)))
+    return torch.cat(list(parts))
 
 
 def _blocks(workload: Workload) -> Iterator[Workload]:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from math import gcd
 from typing import NamedTuple
 
-from hwcost.ops import KINDS
-from hwcost.recorder_values import Call, Recording, Ref, TensorInfo, refs_in
+from hwcost.recorder_values import Call, Recording, Ref, refs_in
 from hwcost.structure import Buffers
 from hwcost.tracing_facts import Facts, Row
 from hwcost.tracing_light import flat, handler_of
 from hwcost.tracing_memory import Memory
 from hwcost.tracing_names import Named, names, plain_name
 from hwcost.tracing_patterns import attentions, is_padding
+from hwcost.tracing_stored import Stored
 
 #: Composites whose copies are torch's way to reach a matrix product, not the model's.
 _NO_COPIES_IN = frozenset({"einsum", "tensordot", "inner", "kron", "chain_matmul"})
@@ -90,7 +90,7 @@ class _Lifting:
         self.rows: list[tuple[str, dict[str, float]]] = []
         self.named: list[Named] = []
         self.unknown: list[tuple[int, str]] = []
-        self.stored: set[tuple[int, int, int]] = set()
+        self.stored = Stored(facts)
         for index, call in enumerate(recording.calls):
             self.add(index, call)
         self._count_samples()
@@ -190,7 +190,7 @@ class _Lifting:
         for row in run.rows:
             weight = self._name_of(row.weight)
             self.named.append(Named(run.scope, run.function, weight, row.part))
-            self.rows.append((row.kind, {**self._flagged(row), "fused": float(fused)}))
+            self.rows.append((row.kind, {**self.stored.flagged(row), "fused": float(fused)}))
 
     def _place(self, run: "_Run", final: Mapping[int, int]) -> bool:
         """Give a call's results memory; return whether it is an input's.
@@ -218,58 +218,6 @@ class _Lifting:
         sources = self.facts.parameters_of([weight]) if weight is not None else frozenset()
         found = {plain_name(self.recording.parameters[source]) for source in sources}
         return found.pop() if len(found) == 1 else ""
-
-    def _flagged(self, row: Row) -> dict[str, float]:
-        """Return the sizes with ``coeffs`` and with how much of the weights counts as stored.
-
-        A constant is stored where it is read first. Of one that is computed (weight_norm, a table
-        of relative positions), what it is computed from counts: all rows together store what the
-        module does.
-        """
-        operands = self.facts.parameters_of(r for r in row.operands if not self.facts.is_data(r))
-        if "coeffs" in KINDS[row.kind].sizes:
-            new = self._unstored(operands)
-            coeffs = sum(self.facts.info(p).numel for p in new or operands)
-            once = float(bool(new) or not operands)
-            return {**row.sizes, "coeffs": coeffs, "w_once": once, "bias_once": 1.0}
-        return {
-            **row.sizes,
-            "w_once": self._share_stored(row.weight, operands, row.experts),
-            "bias_once": self._share_stored(row.bias),
-        }
-
-    def _share_stored(
-        self, constant: Ref | None, others: Iterable[Ref] = (), parts: int = 1
-    ) -> float:
-        """Return what is stored with a row as a share of the constant that it reads.
-
-        Args:
-            constant: its weight or bias; one that depends on the input is not stored.
-            others: parameters that are stored with it if nowhere else.
-            parts: the row reads one of so many.
-        """
-        if constant is None:
-            return 1.0
-        stored = sum(self.facts.info(p).numel for p in self._unstored(others))
-        if not self.facts.is_data(constant):
-            stored += self._stored(constant)
-        return stored * parts / max(self.facts.info(constant).distinct, 1)
-
-    def _stored(self, constant: Ref) -> int:
-        """Return the numbers that are stored for a constant and not for one before it."""
-        info, sources = self.facts.info(constant), self.facts.parameters_of([constant])
-        if sources and all(self.facts.storage(p) != info.storage for p in sources):
-            return sum(self.facts.info(p).numel for p in self._unstored(sources))
-        return info.distinct if self._is_first(info) else 0
-
-    def _unstored(self, parameters: Iterable[Ref]) -> list[Ref]:
-        return [p for p in sorted(parameters) if self._is_first(self.facts.info(p))]
-
-    def _is_first(self, info: TensorInfo) -> bool:
-        key = info.storage, info.offset, info.distinct
-        new = key not in self.stored
-        self.stored.add(key)
-        return new
 
     def finished(self) -> Lifted:
         """Return all rows, named."""

@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "compile schema platform loading",
         "workload recorder tracing memory costmodel",
         "reports",
-        "__main__",
+        "__main__ cli",
     )
 )
 LAYER_OF = {name: i for i, layer in enumerate(LAYERS) for name in layer}
@@ -38,7 +38,7 @@ OWNERS = {
     "yaml": {"descriptor"},
     "pandas": {"reports", "workload"},
     "matplotlib": {"reports"},
-    "typer": {"__main__"},
+    "typer": {"__main__", "cli"},
 }
 
 HEAVY = ("sympy", "pint", "pandas", "pydantic", "yaml", "typer", "rich", "matplotlib")

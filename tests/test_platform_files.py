@@ -320,3 +320,32 @@ def test_every_number_of_a_shipped_platform_has_a_source(name: str) -> None:
 def test_a_shipped_platform_points_to_the_schema_and_has_its_files_name(name: str) -> None:
     path = Path(load(name).document.name)
     assert path.stem == load(name).name == name
+
+
+def many(count: int, line: str) -> str:
+    return "".join(line.replace("N", str(i)) for i in range(count))
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (
+            "let:\n" + many(200, f"  aN: {'+'.join(f'ceil(cin/{i + 2})' for i in range(180))}\n"),
+            "formulas have",
+        ),
+        (
+            "let:\n  a0: cin\n" + many(300, "  bN: aN\n  aN1: a0\n"),
+            "already|circle|limit|keys|twice",
+        ),
+        (
+            "engines:\n  e:\n    ops:\n"
+            + many(2000, "    - {match: conv, where: kh == N, cycles: cin}\n"),
+            "op entries; at most 300",
+        ),
+    ],
+    ids=["long lets", "many lets", "many ops"],
+)
+def test_a_file_that_would_take_minutes_is_refused(section: str, message: str) -> None:
+    head = "hwcost: 1\nname: x\ntitle: t\nstatus: published\n"
+    with pytest.raises(DescriptorError, match=message):
+        loads(head + section + "metrics: {a: {unit: '1', row: cin}}\n")

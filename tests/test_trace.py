@@ -156,7 +156,7 @@ def test_a_weight_that_a_parametrization_computes_stores_what_it_is_computed_fro
 
 
 def test_a_table_that_two_layers_gather_from_is_stored_once() -> None:
-    def forward(m: Any, x: Tensor) -> Tensor:
+    def forward(m: Any, x: Tensor) -> Any:
         index = torch.arange(12) % 3
         first, second = (m.table[index + i].view(4, 3) for i in (0, 1))
         return x @ first + x @ second
@@ -297,6 +297,26 @@ def test_the_last_op_has_its_kind(forward: Any, kind: str) -> None:
 def test_views_factories_and_constants_have_no_rows(forward: Any) -> None:
     workload = trace(Function(forward, table=weight(3)), torch.ones(2, 3))
     assert workload.layers == ("add",)
+
+
+def test_tokens_that_choose_an_expert_read_one_of_several_matrices() -> None:
+    def forward(m: Any, x: Tensor) -> Any:
+        ends = torch.tensor([2, 2, 6], dtype=torch.int32, device=x.device)
+        return torch.ops.aten._grouped_mm(x, m.w, ends)
+
+    model = Function(forward, w=weight(3, 8, 16))
+    workload = trace(model.bfloat16(), torch.ones(6, 8, dtype=torch.bfloat16))
+    assert total(workload, "macs") == 6 * 8 * 16
+    assert total(workload, "params") == 3 * 8 * 16
+
+
+def test_learned_queries_count_as_stored_with_the_layer_that_reads_them() -> None:
+    def forward(m: Any, x: Tensor) -> Any:
+        return m.q(m.queries) @ x
+
+    parts = {"q": nn.Linear(4, 4), "queries": weight(2, 4)}
+    workload = trace(Function(forward, **parts), torch.ones(4, 3))
+    assert total(workload, "params") == 4 * 4 + 4 + 2 * 4
 
 
 def test_a_layer_on_learned_queries_runs_at_every_inference() -> None:
