@@ -1,7 +1,7 @@
 """The command line: ``hwcost compare resnet8 -p gap8_compute``."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -122,12 +122,16 @@ def trace(
     as_json: Json = False,
 ) -> None:
     """Show a network as a table of ops."""
+    from hwcost.cli_input import resolve_all
     from hwcost.cli_output import emit
+    from hwcost.reports_costs import no_own_warnings
     from hwcost.reports_models import named_models
     from hwcost.reports_ops import OpTable
 
-    [named] = named_models(_resolved([model], inputs))
-    emit(OpTable(named.name, named.workload), format, output, as_json)
+    [named] = named_models(resolve_all([model], inputs))
+    with no_own_warnings():
+        ops = OpTable(named.name, named.workload)
+    emit(ops, format, output, as_json)
 
 
 @app.command()
@@ -146,21 +150,23 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Show what each op of a network costs on a platform."""
-    from hwcost.cli_input import parse_mapping
+    from hwcost.cli_input import parse_mapping, resolve_all
     from hwcost.cli_output import emit
     from hwcost.loading import load
     from hwcost.reports import report as report_on
+    from hwcost.reports_costs import no_own_warnings
 
     loaded = load(platform)
-    made = report_on(
-        _resolved([model], inputs),
-        loaded,
-        metrics or None,
-        mapping=parse_mapping(maps or (), engine),
-        precision=precision,
-        place_by=place_by,
-        on_unsupported=on_unsupported,
-    )
+    with no_own_warnings():
+        made = report_on(
+            resolve_all([model], inputs),
+            loaded,
+            metrics or None,
+            mapping=parse_mapping(maps or (), engine),
+            precision=precision,
+            place_by=place_by,
+            on_unsupported=on_unsupported,
+        )
     emit(made, format, output, as_json)
 
 
@@ -179,7 +185,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare networks over platforms."""
-    from hwcost.cli_input import parse_mapping
+    from hwcost.cli_input import parse_mapping, resolve_all
     from hwcost.cli_output import emit
     from hwcost.cli_progress import progress_bar
     from hwcost.loading import load
@@ -188,7 +194,7 @@ def compare(
     loaded = [load(name) for name in platforms] if platforms else None
     with progress_bar() as step:
         made = compare_on(
-            _resolved(models, inputs),
+            resolve_all(models, inputs),
             loaded,
             metrics or None,
             mapping=parse_mapping(maps or (), engine),
@@ -217,14 +223,14 @@ def table(
     as_json: Json = False,
 ) -> None:
     """Write a table of costs, a row for each op and platform."""
-    from hwcost.cli_input import parse_mapping
+    from hwcost.cli_input import parse_mapping, resolve_all
     from hwcost.cli_output import emit
     from hwcost.loading import load
     from hwcost.reports import table as table_of
 
     loaded = [load(name) for name in platforms] if platforms else None
     made = table_of(
-        _resolved(models, inputs),
+        resolve_all(models, inputs),
         loaded,
         metrics or None,
         mapping=parse_mapping(maps or (), engine),
@@ -255,7 +261,7 @@ def explain(
 ) -> None:
     """Explain why a layer costs what it does."""
     from hwcost.cli_explain import explained
-    from hwcost.cli_input import parse_mapping
+    from hwcost.cli_input import parse_mapping, resolve_all
     from hwcost.cli_output import say, say_sections, width
     from hwcost.costmodel import CostModel
     from hwcost.loading import load
@@ -267,7 +273,7 @@ def explain(
     if latex:
         say(costs.latex().rstrip("\n"))
         return
-    [named] = named_models(_resolved([model], inputs))
+    [named] = named_models(resolve_all([model], inputs))
     workload = prepared(named.workload, parse_mapping(maps or (), engine), precision)
     chosen, text = explained(costs, workload, layer, width())
     if as_json:
@@ -283,17 +289,6 @@ def schema() -> None:
     from hwcost.schema import json_schema
 
     say(json.dumps(json_schema(), indent=2))
-
-
-def _resolved(models: list[str], inputs: list[str] | None) -> dict[str, Any]:
-    """Name -> model; two models of one name are told apart by what was typed."""
-    from hwcost.cli_input import model_name, resolve
-
-    names = [model_name(model) for model in models]
-    return {
-        model if names.count(name) > 1 else name: resolve(model, inputs or ())
-        for model, name in zip(models, names, strict=True)
-    }
 
 
 def main() -> None:

@@ -34,6 +34,15 @@ def resolve(text: str, inputs: Sequence[str] = ()) -> Any:
     return module, tensors[0] if len(tensors) == 1 else tensors
 
 
+def resolve_all(models: Sequence[str], inputs: Sequence[str] | None) -> dict[str, Any]:
+    """Return name -> model; two models of one name are told apart by what was typed."""
+    names = [model_name(model) for model in models]
+    return {
+        model if names.count(name) > 1 else name: resolve(model, inputs or ())
+        for model, name in zip(models, names, strict=True)
+    }
+
+
 def model_name(text: str) -> str:
     """Return what reports call the model: ``net.py:make_net`` is ``make_net``."""
     return text.rpartition(":")[2]

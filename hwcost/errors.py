@@ -22,7 +22,7 @@ class HwcostError(Exception):
 
 
 class DescriptorError(HwcostError, ValueError):
-    """A platform file has an unknown key, a missing value, a cycle; the message starts with file:line."""
+    """A platform file has an unknown key, no value, a cycle; the message starts with file:line."""
 
 
 class FormulaError(DescriptorError):

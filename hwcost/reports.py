@@ -18,7 +18,8 @@ from hwcost.reports_costs import (
 )
 from hwcost.reports_layers import Report
 from hwcost.reports_models import Named, named_models
-from hwcost.reports_table import CostTable, priced_part
+from hwcost.reports_parts import priced_part
+from hwcost.reports_table import CostTable
 from hwcost.workload import Workload
 
 #: (what is being done, steps done, steps in all).
