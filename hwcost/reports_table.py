@@ -12,9 +12,9 @@ from torch import Tensor
 from hwcost.offers import STATUSES
 from hwcost.ops import BITS, SIZES
 from hwcost.platform import Metric
+from hwcost.reports_format import Column, Sheet, as_html, plain
 from hwcost.reports_parts import BLOCK, Part
-from hwcost.reports_format import Column, Sheet
-from hwcost.reports_tabular import Tabular, column_name, require_pyarrow, si
+from hwcost.reports_tabular import ForTerminal, Tabular, column_name, require_pyarrow, si
 from hwcost.structure import KIND_NAMES
 from hwcost.units import engineering
 from hwcost.workload import Workload
@@ -157,20 +157,12 @@ class CostTable(Tabular):
 
     def to_text(self, width: int | None = None) -> str:
         """Return aligned text of the first rows, fitted to ``width`` characters if given."""
-        from hwcost.reports_parts import BLOCK, Part
-from hwcost.reports_format import plain
-
         return plain(self._sheet(MOST_SHOWN), width)
 
     def __rich__(self) -> Any:
-        from hwcost.reports_tabular import ForTerminal
-
         return ForTerminal(self._sheet(MOST_SHOWN))
 
     def _repr_html_(self) -> str:
-        from hwcost.reports_parts import BLOCK, Part
-from hwcost.reports_format import as_html
-
         return as_html(self._sheet(MOST_SHOWN))
 
     def _sheet(self, most: int) -> Sheet:
