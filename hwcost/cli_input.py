@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hwcost.errors import TraceError, UnknownName, did_you_mean
+from hwcost.errors import TraceError, UnknownName, did_you_mean, suggestion
 
 
 def resolve(text: str, inputs: Sequence[str] = ()) -> Any:
@@ -94,7 +94,7 @@ def _of_the_zoo(name: str) -> Any:
         return getattr(zoo, name)()
     if name.endswith(".py"):
         raise UnknownName(f"{name!r} names no model; write {name}:factory")
-    hint = did_you_mean(name, names) or f"; known: {', '.join(names)}"
+    hint = suggestion(name, names)
     raise UnknownName(
         f"no model {name!r}{hint} (your own: file.py:factory or package.module:factory)"
     )

@@ -1,16 +1,16 @@
 """Every error that hwcost raises on purpose.
 
-    HwcostError
-    +-- DescriptorError     a platform file is wrong
-    |   +-- FormulaError    one of its formulas is
-    |   +-- UnitError       a quantity, a unit or a dimension is
-    +-- UnknownName         a platform, metric, engine or layer that does not exist
-    +-- WorkloadError       an op table is wrong or lacks a size
-    +-- TraceError          the model did not run on the example
-    +-- UnsupportedOp       the platform has no formula for an op
-    +-- PrecisionError      an engine cannot compute at these bits
-    +-- CostError           a cost came out as NaN or infinite
-    +-- MissingLibrary      a library that only this needs is not installed
+HwcostError
++-- DescriptorError     a platform file is wrong
+|   +-- FormulaError    one of its formulas is
+|   +-- UnitError       a quantity, a unit or a dimension is
++-- UnknownName         a platform, metric, engine or layer that does not exist
++-- WorkloadError       an op table is wrong or lacks a size
++-- TraceError          the model did not run on the example
++-- UnsupportedOp       the platform has no formula for an op
++-- PrecisionError      an engine cannot compute at these bits
++-- CostError           a cost came out as NaN or infinite
++-- MissingLibrary      a library that only this needs is not installed
 """
 
 from collections.abc import Iterable
@@ -69,3 +69,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest of ``known``, ``""`` if none is near."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return what ``did_you_mean`` does, or else the list of all that is ``known``."""
+    names = list(known)
+    return did_you_mean(name, names) or f"; known: {', '.join(names)}"

@@ -10,7 +10,7 @@ from functools import partial
 
 import sympy
 
-from hwcost.errors import did_you_mean
+from hwcost.errors import did_you_mean, suggestion
 from hwcost.formula_nodes import Absolute, Ceil, Floor, Maximum, Minimum, Where, is_condition
 from hwcost.formula_parser import MAX_BITS, Grammar, Handler, Parser, measure, shortened
 
@@ -150,7 +150,7 @@ def _unary(p: Parser, node: ast.UnaryOp) -> sympy.Expr:
 def _call(p: Parser, node: ast.Call) -> sympy.Expr:
     name = p.source(node.func)
     if name not in FUNCTIONS:
-        hint = did_you_mean(name[:80], FUNCTIONS) or f"; known: {', '.join(FUNCTIONS)}"
+        hint = suggestion(name[:80], FUNCTIONS)
         raise p.error(f"unknown function {shortened(name)}", hint)
     least, most, build = FUNCTIONS[name]
     if node.keywords or not least <= len(node.args) <= most:

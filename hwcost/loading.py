@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from hwcost.budget import check_size
 from hwcost.builder import Builder
 from hwcost.descriptor import Document, merge, read
-from hwcost.errors import DescriptorError, UnknownName, did_you_mean
+from hwcost.errors import DescriptorError, UnknownName, suggestion
 from hwcost.platform import Platform
 from hwcost.schema import PlatformSpec
 
@@ -91,7 +91,7 @@ def _find(platform: str | Path, folder: Path) -> Path:
     beside = next((f for f in (f"{name}.yaml", f"{name}.yml") if (folder / f).is_file()), None)
     if beside is not None:
         raise UnknownName(f"no shipped platform {name!r}; did you mean the file {beside!r}?")
-    hint = did_you_mean(name, available()) or f"; known: {', '.join(available())}"
+    hint = suggestion(name, available())
     raise UnknownName(f"no platform {name!r}{hint}")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hwcost.errors import PrecisionError, UnknownName, UnsupportedOp, did_you_mean
+from hwcost.errors import PrecisionError, UnknownName, UnsupportedOp, suggestion
 from hwcost.offers import (
     DEFAULT,
     MODELLED,
@@ -134,7 +134,7 @@ def _placed(platform: Platform, structure: Structure) -> Tensor:
     names = {name: index for index, name in enumerate(platform.engines)}
     for row, engine in enumerate(structure.engines):
         if engine is not None and engine not in names:
-            hint = did_you_mean(engine, names) or f"; known: {', '.join(names)}"
+            hint = suggestion(engine, names)
             raise UnknownName(
                 f"layer {structure.layers[row]!r}: {platform.name} has no engine {engine!r}{hint}"
             )

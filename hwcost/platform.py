@@ -9,7 +9,7 @@ import sympy
 
 from hwcost.derived import derived_exprs
 from hwcost.descriptor import Document
-from hwcost.errors import UnknownName, did_you_mean
+from hwcost.errors import UnknownName, suggestion
 from hwcost.formula import symbol
 from hwcost.ops import KINDS
 from hwcost.units import Quantity
@@ -182,7 +182,7 @@ class Platform:
             UnknownName: the platform has none of this name.
         """
         if name not in self.metrics:
-            known = did_you_mean(name, self.metrics) or f"; known: {', '.join(self.metrics)}"
+            known = suggestion(name, self.metrics)
             raise UnknownName(f"platform {self.name!r} has no metric {name!r}{known}")
         return self.metrics[name]
 
@@ -193,7 +193,7 @@ class Platform:
             UnknownName: the platform has none of this name.
         """
         if name not in self.engines:
-            known = did_you_mean(name, self.engines) or f"; known: {', '.join(self.engines)}"
+            known = suggestion(name, self.engines)
             raise UnknownName(f"platform {self.name!r} has no engine {name!r}{known}")
         return self.engines[name]
 
@@ -219,7 +219,7 @@ class Platform:
         params = dict(data.get("params", {}))
         for name, value in values.items():
             if name not in params:
-                hint = did_you_mean(name, params) or f"; known: {', '.join(params)}"
+                hint = suggestion(name, params)
                 raise UnknownName(f"platform {self.name!r} has no param {name!r}{hint}")
             params[name] = {**params[name], "value": value}
         return build(Document({**data, "params": params}, self.document.lines, self.document.name))

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map_only
 from hwcost.errors import TraceError
 from hwcost.recorder_mode import Recorder
 from hwcost.recorder_state import Converter, set_eval, substitute, to_clone, to_meta, untouched
-from hwcost.recorder_values import Recording, tensors_in
+from hwcost.recorder_values import Recording, tensors_in, without_compiler
 
 
 def record(
@@ -136,8 +136,8 @@ def _quiet() -> Iterator[None]:
 
 def _names(model: nn.Module) -> list[tuple[Tensor, str, bool]]:
     """Every parameter and buffer with its name, and whether it is a parameter."""
-    parameters = [(p, name, True) for name, p in model.named_parameters()]
-    return parameters + [(b, name, False) for name, b in model.named_buffers()]
+    parameters = [(p, without_compiler(name), True) for name, p in model.named_parameters()]
+    return parameters + [(b, without_compiler(name), False) for name, b in model.named_buffers()]
 
 
 def _refuse_lazy(model: nn.Module) -> None:

@@ -15,7 +15,16 @@ from torch.utils._pytree import tree_map_only
 
 from hwcost.recorder_shapes import OUTPUTS
 from hwcost.recorder_state import to_meta
-from hwcost.recorder_values import Call, Op, Recording, Ref, Scope, TensorInfo, tensors_in
+from hwcost.recorder_values import (
+    Call,
+    Op,
+    Recording,
+    Ref,
+    Scope,
+    TensorInfo,
+    tensors_in,
+    without_compiler,
+)
 
 #: Composite operators that are recorded as they are; all others, as what they are made of.
 WHOLE = {
@@ -221,7 +230,7 @@ class Recorder(TorchDispatchMode):
         """Follow which module runs."""
         paths: dict[nn.Module, str] = {}
         for path, module in model.named_modules(remove_duplicate=False):
-            paths.setdefault(module, path)
+            paths.setdefault(module, without_compiler(path))
         counts: dict[nn.Module, int] = {}
         thread = threading.get_ident()
 

@@ -178,3 +178,8 @@ def tensors_in(value: Any, depth: int = 6) -> list[Tensor]:
     else:
         inside = list(getattr(value, "__dict__", {}).values())
     return [t for v in inside for t in tensors_in(v, depth - 1)]
+
+
+def without_compiler(path: str) -> str:
+    """Return a path or a parameter's name without what ``torch.compile`` puts before it."""
+    return ".".join(part for part in path.split(".") if part != "_orig_mod")

@@ -42,7 +42,7 @@ class Entry:
         if self.costs is None:
             return self.failure
         notes = []
-        problems = list(self.costs.plan.problems.values())
+        problems = self.costs.problems
         if problems:
             kinds = self.costs.coverage.kinds["unsupported"]
             ops = ", ".join(f"{count} {kind}" for kind, count in kinds.items())

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from hwcost.costmodel import CostModel
-from hwcost.errors import HwcostWarning, UnknownName, WorkloadError, did_you_mean
+from hwcost.errors import HwcostWarning, UnknownName, WorkloadError, suggestion
 from hwcost.loading import load
 from hwcost.offers import FREE
 from hwcost.plan import Plan, bits_text
@@ -83,6 +83,11 @@ class Priced:
         """The metric by which ops were placed, empty where there was no choice."""
         chooses = len(self.platform.engines) > 1 and not all(self.workload.structure.engines)
         return next(iter(self.models.values())).place_by if chooses else ""
+
+    @property
+    def problems(self) -> list[str]:
+        """Why ops have no price, in the order of the rows."""
+        return [problem for _, problem in sorted(self.plan.problems.items())]
 
     def partial(self, metric: str) -> bool:
         """Whether some op has no price, so that the total is a lower bound."""
@@ -212,5 +217,5 @@ def check_metrics(metrics: Sequence[str], platforms: Sequence[Platform]) -> None
     known = list(dict.fromkeys(name for p in platforms for name in p.metrics))
     for metric in metrics:
         if metric not in known:
-            hint = did_you_mean(metric, known) or f"; known: {', '.join(known)}"
+            hint = suggestion(metric, known)
             raise UnknownName(f"none of the platforms has a metric {metric!r}{hint}")

@@ -12,7 +12,7 @@ from hwcost.ops import BITS, KINDS, SIZES
 from hwcost.reports_costs import STATUS_MEANS, Priced
 from hwcost.reports_coverage import percent
 from hwcost.reports_format import Column, Sheet
-from hwcost.reports_memory import memory_lines, peak_line
+from hwcost.reports_memory import memory_lines, peak, peak_line
 from hwcost.reports_tabular import Tabular, column_name, si
 from hwcost.units import engineering
 from hwcost.workload import Workload
@@ -96,6 +96,8 @@ class Report(Tabular):
             },
             "totals": self.totals,
             "lower_bounds": [column_name(m) for m in c.metrics if c.partial(m.name)],
+            "peaks": {m.name: peak(c, m.name) for m in c.metrics if m.reduce is not None},
+            "memories": dict(memory_lines(c)),
             **super().to_dict(),
         }
 
@@ -185,7 +187,7 @@ class Report(Tabular):
     def _notes(self) -> list[str]:
         c = self.costs
         notes = [f"warning: {text}" for text in c.workload.structure.warnings]
-        problems = list(c.plan.problems.values())
+        problems = c.problems
         notes += [f"no price: {text}" for text in problems[:5]]
         notes += [f"no price: {len(problems) - 5} more ops"] if len(problems) > 5 else []
         if any(c.partial(m.name) for m in c.metrics):

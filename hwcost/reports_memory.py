@@ -28,6 +28,16 @@ def peak_line(costs: Priced, metric: str) -> str:
     return f"{text}, alive: {', '.join(shown)}" if shown else text
 
 
+def peak(costs: Priced, metric: str) -> dict[str, object]:
+    """Return the layer that holds the peak, and the bytes of all that is alive then."""
+    row = peak_row(costs.models[metric], costs.workload)
+    held = alive(costs.models[metric], costs.workload, row)
+    return {
+        "layer": costs.workload.layers[row],
+        "alive": [{"name": name, "bytes": size} for name, size in held],
+    }
+
+
 def memory_lines(costs: Priced) -> list[tuple[str, str]]:
     """Return (name, text) for each memory that has to hold something, and for each limit."""
     lines = []

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from hwcost.errors import TraceError, UnknownName, did_you_mean
+from hwcost.errors import TraceError, UnknownName, suggestion
 from hwcost.tracing import trace
 from hwcost.workload import Workload
 
@@ -94,7 +94,7 @@ def _of_the_zoo(model: str, name: str | None) -> Named:
 
     names = zoo_names()
     if model not in names:
-        hint = did_you_mean(model, names) or f"; known: {', '.join(names)}"
+        hint = suggestion(model, names)
         raise UnknownName(f"no model {model!r} in the zoo{hint}")
     module, example = getattr(zoo, model)()
     return Named(name or model, module, example)

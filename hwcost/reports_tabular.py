@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwcost.errors import MissingLibrary, UnknownName, did_you_mean
+from hwcost.errors import MissingLibrary, UnknownName, suggestion
 from hwcost.platform import Metric
 from hwcost.reports_format import Sheet, as_html, latex, markdown, plain
 
@@ -122,7 +122,7 @@ class Tabular(ABC):
         if format == "parquet":
             raise UnknownName("parquet is not text; write it to a file, -o on the command line")
         if format not in writers:
-            hint = did_you_mean(format, FORMATS) or f"; known: {', '.join(FORMATS)}"
+            hint = suggestion(format, FORMATS)
             raise UnknownName(f"no format {format!r}{hint}")
         text = writers[format]()
         return text if text.endswith("\n") else text + "\n"

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from hwcost.errors import did_you_mean
+from hwcost.errors import did_you_mean, suggestion
 from hwcost.ops import KINDS
 
 
@@ -54,7 +54,7 @@ class Closed(BaseModel):
             known = [field.alias or name for name, field in cls.model_fields.items()]
             for key in data:
                 if key not in known:
-                    hint = did_you_mean(str(key), known) or f"; known: {', '.join(known)}"
+                    hint = suggestion(str(key), known)
                     message = f"unknown key {key!r}{hint}".replace("{", "{{").replace("}", "}}")
                     raise PydanticCustomError("unknown_key", message, {"key": key})
         return data

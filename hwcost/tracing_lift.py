@@ -30,7 +30,6 @@ _LAYERS = frozenset(
         *("rnn_tanh_cell", "rnn_relu_cell"),
     )
 )
-_PARAMETRIZATIONS = frozenset({"ParametrizationList"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ class _Lifting:
         if any(self.facts.is_data(r) for r in call.inputs) or not self.recording.inputs:
             return True
         if call.op.name in _LAYERS:
-            return self.recording.scopes[call.scope].cls not in _PARAMETRIZATIONS
+            return "parametrizations" not in self.recording.scopes[call.scope].path.split(".")
         return call.op.random and not self.facts.parameters_of(call.inputs)
 
     def _is_absorbed(self, index: int, call: Call, new: Sequence[Ref]) -> bool:

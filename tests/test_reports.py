@@ -143,6 +143,12 @@ def test_the_peak_names_its_op_and_what_is_alive(made: Report) -> None:
     assert facts(made)["peak_ram"] == "236 B at 'conv' (conv), alive: conv 128 B, input 108 B"
 
 
+def test_json_names_the_op_that_holds_the_peak(made: Report) -> None:
+    found = json.loads(made.to_json())["peaks"]["peak_ram"]
+    assert found["layer"] == "conv"
+    assert sum(part["bytes"] for part in found["alive"]) == 236
+
+
 def test_memories_say_whether_what_they_hold_fits(made: Report) -> None:
     assert facts(made)["l1"] == "236 B of 1 KiB activations: fits"
     assert facts(made)["flash"].endswith("of 64 B weights: DOES NOT FIT")

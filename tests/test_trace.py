@@ -502,6 +502,30 @@ def test_a_model_on_the_meta_device_that_reads_numbers_is_an_error() -> None:
         trace(model, torch.ones(1, 3))
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when it loads dynamo
+def test_a_compiled_model_traces_like_the_model() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU()))
+    image = torch.ones(1, 3, 8, 8)
+    compiled = trace(torch.compile(model), image)
+    assert compiled.layers == trace(model, image).layers == ("0", "1.0")
+
+
+def test_a_parametrization_with_a_layer_inside_is_computed_before() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix = nn.Linear(4, 4)
+
+        def forward(self, w: Tensor) -> Any:
+            return self.mix(w)
+
+    model = nn.Linear(4, 4)
+    nn.utils.parametrize.register_parametrization(model, "weight", Scaled())
+    workload = trace(nn.Sequential(model), torch.ones(1, 4))
+    assert workload.layers == ("0",)
+
+
 COLD = """
 import sys, time
 from hwcost import trace, zoo
