@@ -13,7 +13,7 @@ from hwcost.formula import Scope, Table, TableLookup, check_name, make_table, pa
 from hwcost.metrics import MetricMaker
 from hwcost.ops import KINDS, SIZES
 from hwcost.overlap import check_overlaps
-from hwcost.platform import Engine, Entry, Memory, Param, Platform
+from hwcost.platform import Engine, Entry, Let, Memory, Param, Platform
 from hwcost.schema import EngineSpec, ParamSpec, PlatformSpec, TableSpec
 from hwcost.units import Dimension, parse_quantity, parse_unit
 
@@ -36,7 +36,7 @@ class Builder:
         engine_params = {
             n: self.params(e.params, ("engines", n, "params")) for n, e in spec.engines.items()
         }
-        self.lets()
+        lets = self.lets()
         engines = {
             name: self.engine(name, e, engine_params[name]) for name, e in spec.engines.items()
         }
@@ -50,6 +50,7 @@ class Builder:
             note=spec.note or "",
             sources=dict(spec.sources),
             params=params,
+            lets=lets,
             memories=memories,
             engines=engines,
             metrics=metrics,
@@ -117,12 +118,13 @@ class Builder:
             values = _flat_values(spec.values, [len(points) for _, points in axes])
         return make_table(Table(name, axes, tuple(v * unit.value for v in values), unit.dimension))
 
-    def lets(self) -> None:
-        """Parse the shared sub-formulas, each after those that it reads."""
+    def lets(self) -> dict[str, Let]:
+        """Return the shared sub-formulas, each parsed after those that it reads."""
         waiting = dict(self.spec.let)
         for name in waiting:
             with self.known.at("let", name):
                 self.known.claim(name, "a let formula")
+        lets: dict[str, Let] = {}
         while waiting:
             ready = [n for n, text in waiting.items() if not _mentions(str(text), waiting)]
             if not ready:
@@ -130,9 +132,12 @@ class Builder:
                     raise DescriptorError(f"'let' formulas go in a circle: {', '.join(waiting)}")
             for name in ready:
                 with self.known.at("let", name):
-                    expr = parse(waiting.pop(name), Scope(self.known.names, self.known.tables))
+                    text = str(waiting.pop(name))
+                    expr = parse(text, Scope(self.known.names, self.known.tables))
                     self.known.dims[name] = dimension_of(expr, self.known.dims)
                     self.known.names[name] = expr
+                    lets[name] = Let(text, expr)
+        return lets
 
     def engine(self, name: str, spec: EngineSpec, params: dict[str, Param]) -> Engine:
         """Return an engine with its entries sorted by kind."""

@@ -12,7 +12,7 @@ from hwcost.dimensions import dimension_of
 from hwcost.errors import DescriptorError, FormulaError, did_you_mean
 from hwcost.formula import Scope, parse, parse_condition, symbol
 from hwcost.ops import DERIVED, KINDS, SIZES, defaults, kind_sizes
-from hwcost.platform import Entry
+from hwcost.platform import Alias, Entry
 from hwcost.schema import DefaultSpec, OpSpec
 from hwcost.units import Dimension, parse_unit
 
@@ -78,10 +78,11 @@ class EntryMaker:
         for kind in kinds:
             _check_sizes(where, kind)
             sizes = self._replacements(spec.as_, target, kind)
+            alias = Alias(target, sizes, tuple(name for name in spec.as_ if name != "match"))
             for entry in entries[target]:
-                alias = _renamed(entry, kind, where, sizes, at)
-                if not isinstance(alias.where, BooleanFalse):
-                    made.append(alias)
+                renamed = _renamed(entry, kind, where, alias, at)
+                if not isinstance(renamed.where, BooleanFalse):
+                    made.append(renamed)
         return made
 
     def defaults(self, spec: DefaultSpec, at: str) -> dict[str, Entry]:
@@ -122,10 +123,10 @@ class EntryMaker:
 
     def _replacements(
         self, spec: Mapping[str, str | float], target: str, kind: str
-    ) -> dict[sympy.Basic, sympy.Basic]:
+    ) -> dict[str, sympy.Expr]:
         usual, own = defaults(), kind_sizes(kind)
-        replaced: dict[sympy.Basic, sympy.Basic] = {
-            symbol(size): sympy.Rational(str(usual[size]))
+        replaced: dict[str, sympy.Expr] = {
+            size: sympy.Rational(str(usual[size]))
             for size in KINDS[target].sizes
             if size not in own and size in usual
         }
@@ -137,7 +138,7 @@ class EntryMaker:
                 raise DescriptorError(f"'as': {target!r} has no size {size!r}{hint}")
             expr = parse(value, self.scope)
             _check_sizes(expr, kind)
-            replaced[symbol(size)] = expr
+            replaced[size] = expr
         return replaced
 
 
@@ -150,12 +151,12 @@ def _one_outcome(spec: OpSpec) -> None:
         )
 
 
-def _renamed(
-    entry: Entry, kind: str, where: Boolean, sizes: Mapping[sympy.Basic, sympy.Basic], at: str
-) -> Entry:
+def _renamed(entry: Entry, kind: str, where: Boolean, alias: Alias, at: str) -> Entry:
+    sizes = {symbol(name): expr for name, expr in alias.sizes.items()}
+
     # All at once, so that {m: k, k: m} swaps.
     def swap(expr: sympy.Basic) -> sympy.Basic:
-        return expr.xreplace(dict(sizes))
+        return expr.xreplace(sizes)
 
     cycles = None if entry.cycles is None else swap(entry.cycles)
     scratch = None if entry.scratch is None else swap(entry.scratch)
@@ -173,6 +174,7 @@ def _renamed(
         at=at,
         cycles=cycles,
         scratch=scratch,
+        alias=alias,
     )
 
 

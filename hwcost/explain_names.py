@@ -4,15 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import sympy
 
-from hwcost.builder import Builder
-from hwcost.formula import Scope, parse, symbol
-from hwcost.ops import DERIVED, KINDS, defaults, kind_sizes
+from hwcost.formula import symbol
+from hwcost.ops import DERIVED
 from hwcost.platform import Engine, Entry, Param, Platform
-from hwcost.schema import PlatformSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,43 +41,17 @@ class Names:
         return {symbol(n): self.labelled(e, but=n) for n, (_, e) in self.lets.items() if e.args}
 
 
-def names_of(platform: Platform, engine: Engine, entry: Entry) -> Names:
+def names_of(platform: Platform, entry: Entry) -> Names:
     """Return what the names in an entry's formula stand for."""
-    builder = Builder(platform.document, PlatformSpec.model_validate(platform.document.data))
-    builder.platform()
-    texts = {name: str(text) for name, text in platform.document.data.get("let", {}).items()}
-    alias = _alias(platform, engine, entry)
-    scope = Scope(builder.known.names, builder.known.tables)
-    replaced = {} if alias is None else _replaced(alias, entry.kind, scope)
-    swap = {symbol(name): expr for name, expr in replaced.items()}
-    used = {name: texts[name] for name in texts if name in _used(entry.text, texts)}
-    lets = {name: (text, builder.known.names[name].xreplace(swap)) for name, text in used.items()}
-    if alias is None:
-        return Names(lets)
-    given = tuple(name for name in alias if name != "match")
-    return Names(lets, str(alias["match"]), replaced, given)
-
-
-def _alias(platform: Platform, engine: Engine, entry: Entry) -> dict[str, Any] | None:
-    """The ``as`` of the entry in the file, if it has one."""
-    document = platform.document
-    engines = document.data.get("engines", {})
-    for index, op in enumerate(engines.get(engine.name, {}).get("ops", [])):
-        if document.where(("engines", engine.name, "ops", index)) == entry.at and "as" in op:
-            return dict(op["as"])
-    return None
-
-
-def _replaced(alias: Mapping[str, Any], kind: str, scope: Scope) -> dict[str, sympy.Expr]:
-    usual, target = defaults(), KINDS[str(alias["match"])]
-    own = kind_sizes(kind)
-    replaced: dict[str, sympy.Expr] = {
-        name: sympy.Rational(str(usual[name]))
-        for name in target.sizes
-        if name in usual and name not in own
+    alias = entry.alias
+    swap = {} if alias is None else {symbol(n): expr for n, expr in alias.sizes.items()}
+    used = _used(entry.text, {name: let.text for name, let in platform.lets.items()})
+    lets = {
+        name: (let.text, let.expr.xreplace(swap))
+        for name, let in platform.lets.items()
+        if name in used
     }
-    given = {name: parse(text, scope) for name, text in alias.items() if name != "match"}
-    return replaced | given
+    return Names(lets) if alias is None else Names(lets, alias.kind, alias.sizes, alias.given)
 
 
 def _used(text: str, texts: Mapping[str, str]) -> set[str]:

@@ -55,7 +55,7 @@ def view_of(row: Row) -> View:
         inner = {symbol(n): derived[symbol(n)] for n in derived_used(metric.row)}
         values = _with(dict(row.values) | row.platform.numbers(), inner)
         return View(metric.text, metric.row.xreplace(derived), metric.row, values, inner, None)
-    names = names_of(row.platform, engine, entry)
+    names = names_of(row.platform, entry)
     read = set(derived_used(entry.cycles))
     inner = {symbol(n): derived[symbol(n)] for n in sorted(read)} | names.inner
     values = dict(row.values) | row.platform.numbers(engine)

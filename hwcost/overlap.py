@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import sympy
-import torch
-from torch import Tensor
 
-from hwcost.compile import compile_formula
 from hwcost.errors import DescriptorError
 from hwcost.ops import BITS, SIZES
 from hwcost.platform import Entry
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Random ops on which conditions are compared, and the values that their sizes take.
 PROBES = 4096
@@ -47,7 +48,10 @@ def check_overlaps(
                 )
 
 
-def _holds(entry: Entry, numbers: Mapping[sympy.Symbol, sympy.Rational]) -> Tensor:
+def _holds(entry: Entry, numbers: Mapping[sympy.Symbol, sympy.Rational]) -> "Tensor":
+    # Here, not above: a file without rivals loads without torch, which takes a second.
+    from hwcost.compile import compile_formula
+
     formula = compile_formula(entry.where.xreplace(dict(numbers)))
     return formula({name: _probe(name) for name in formula.names}).expand(PROBES)
 
@@ -60,13 +64,17 @@ def _example(entries: Sequence[Entry], row: int) -> str:
 
 
 @cache
-def _probe(name: str) -> Tensor:
+def _probe(name: str) -> "Tensor":
     """Values of a size over all probes; half of them are depthwise, with equal channel counts."""
+    import torch
+
     values = torch.tensor(_BIT_VALUES if name in BITS else _VALUES, dtype=torch.float64)
     together = "channels" if name in ("cin", "cout", "groups") else name
     return torch.cat([_draw(values, name, PROBES // 2), _draw(values, together, PROBES // 2)])
 
 
-def _draw(values: Tensor, seed: str, count: int) -> Tensor:
+def _draw(values: "Tensor", seed: str, count: int) -> "Tensor":
+    import torch
+
     generator = torch.Generator().manual_seed(int.from_bytes(seed.encode()[:7], "big"))
     return values[torch.randint(len(values), (count,), generator=generator)]

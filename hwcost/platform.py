@@ -37,6 +37,27 @@ class Memory:
     holds: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Let:
+    """A sub-formula that other formulas share: as written, and over sizes and params."""
+
+    text: str
+    expr: sympy.Expr
+
+
+@dataclass(frozen=True, eq=False)
+class Alias:
+    """How an entry got its formula from another kind: size of that kind -> what stands for it.
+
+    Attributes:
+        given: the sizes that the file names; the others have their usual values.
+    """
+
+    kind: str
+    sizes: Mapping[str, sympy.Expr]
+    given: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Entry:
     """What one kind of op costs on an engine, where ``where`` holds.
@@ -47,6 +68,7 @@ class Entry:
     Attributes:
         conditions: how many conditions ``where`` joins; the entry with the most wins.
         at: file and line, for messages.
+        alias: set where the formulas are those of another kind.
     """
 
     kind: str
@@ -60,6 +82,7 @@ class Entry:
     scratch: sympy.Expr | None = None
     note: str = ""
     source: str = ""
+    alias: "Alias | None" = None
 
     @cached_property
     def row_cycles(self) -> sympy.Expr:
@@ -159,6 +182,7 @@ class Platform:
     note: str
     sources: Mapping[str, str]
     params: Mapping[str, Param]
+    lets: Mapping[str, Let]
     memories: Mapping[str, Memory]
     engines: Mapping[str, Engine]
     metrics: Mapping[str, Metric]
