@@ -36,9 +36,9 @@ class OpMetric:
         index = workload.structure.ops
         if workload.structure.one_row_per_op:
             return ops
-        first = torch.ones_like(index, dtype=torch.bool)
-        first[1:] = index[1:] != index[:-1]
-        return ops[index].masked_fill(~first.to(ops.device), 0)
+        rows = torch.arange(len(index))
+        first = rows.new_full((len(ops),), len(rows)).scatter_reduce(0, index, rows, "amin")
+        return ops[index].masked_fill((rows != first[index]).to(ops.device), 0)
 
     def alone(self, engine: int, busy: Tensor) -> Tensor:
         """Return what ops cost that only ``engine`` works on, ``busy`` long; shape of ``busy``."""

@@ -187,13 +187,12 @@ def table(
 
 
 def usual_metrics(platforms: Sequence[Platform]) -> list[str]:
-    """Return the metrics to compare by: those of several platforms that the hardware decides."""
+    """Return the metrics to compare by: of several platforms, those that the hardware decides."""
     every = list(dict.fromkeys(name for p in platforms for name in p.metrics))
     if len(platforms) == 1:
         return every
-    shared = [name for name in every if sum(name in p.metrics for p in platforms) > 1]
-    telling = [n for n in shared if any(_tells(p, n) for p in platforms)]
-    return sorted(telling, key=lambda n: _reduces(platforms, n)) or shared or every
+    telling = [n for n in every if any(_tells(p, n) for p in platforms)]
+    return sorted(telling, key=lambda n: _reduces(platforms, n)) or every
 
 
 def _tells(platform: Platform, metric: str) -> bool:
