@@ -187,7 +187,7 @@ _ARITHMETIC = """
     nll_loss_forward nll_loss2d_forward nll_loss_nd mse_loss smooth_l1_loss huber_loss
     binary_cross_entropy soft_margin_loss multi_margin_loss multilabel_margin_loss_forward
 """
-_ACTIVATIONS = "_prelu_kernel log_sigmoid_forward rrelu_with_noise hardswish"
+_ACTIVATIONS = "_prelu_kernel log_sigmoid_forward rrelu_with_noise hardswish leaky_relu"
 
 _POOLS = """
     max_pool1d max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d

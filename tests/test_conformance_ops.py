@@ -32,7 +32,7 @@ def shared_ops(platform: str) -> Workload:
         names = [*KINDS["conv"].sizes, "w_bits", "a_bits"]
         rows = [{n: float(table.column(n)[i]) for n in names} for i in range(OPS)]
         parts.append(as_table("conv", rows, engine).to_frame())
-    frame = {n: [v for part in parts for v in part[n]] for n in parts[0]}
+    frame = {str(n): [v for part in parts for v in part[n]] for n in parts[0]}
     return Workload.from_frame(frame | {"op": [*range(OPS)] * len(parts)})
 
 
