@@ -39,7 +39,8 @@ def trace(
             takes that many, else one argument; a dict, the keyword arguments if ``forward``
             takes these names, else one argument.
         input_shape: in place of an example, the shape of the input without the batch, which
-            is 1, or several such shapes.
+            is 1, or several such shapes. Inputs are random numbers, or whole numbers (all 0)
+            for a model that takes no others, such as one of tokens.
         input_example: another name of ``example``.
         w_bits: bits of all weights; open if left out, and then a platform's choice.
         a_bits: bits of all activations.
@@ -50,14 +51,29 @@ def trace(
     if not isinstance(model, nn.Module):
         found = f"the class {model.__name__!r}" if isinstance(model, type) else type(model).__name__
         raise TraceError(f"trace(...) needs an nn.Module; got {found}")
-    args, kwargs = _arguments(model, _example(model, example, input_shape, input_example))
-    recording = record(model, args, kwargs)
+    found = _example(model, example, input_shape, input_example)
+    recording = _recorded(model, found, made=input_shape is not None)
     lifted = lift(recording)
     if not lifted.kinds:
         raise TraceError(_nothing(model, recording))
     if lifted.warnings:
         warnings.warn("; ".join(lifted.warnings), HwcostWarning, stacklevel=2)
     return _workload(lifted).with_precision(w_bits, a_bits)
+
+
+def _recorded(model: nn.Module, example: Any, made: bool) -> Recording:
+    """Run the model; an example that was ``made`` up may be of the wrong type."""
+    args, kwargs = _arguments(model, example)
+    try:
+        return record(model, args, kwargs)
+    except TraceError as error:
+        whole = tuple(a.new_zeros(a.shape, dtype=torch.int64) for a in args) if made else ()
+        try:
+            if whole:
+                return record(model, whole, {})
+        except TraceError:
+            raise error from error.__cause__
+        raise
 
 
 def _nothing(model: nn.Module, recording: Recording) -> str:

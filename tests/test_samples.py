@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hwcost.errors import TraceError
 from hwcost.tracing import trace
 
 
@@ -56,3 +57,14 @@ def test_a_sequence_first_lstm_passes_its_time_steps_on_as_positions() -> None:
             return result
 
     assert linear_rows(Recur(), torch.zeros(9, 1, 4)) == [(1, 9)]
+
+
+def test_a_model_of_tokens_is_traced_from_the_shape_alone() -> None:
+    model = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(24, 3))
+    table = trace(model, input_shape=(6,))
+    assert table.kinds == ("embedding", "linear")
+
+
+def test_a_wrong_shape_is_reported_for_the_numbers_first_tried() -> None:
+    with pytest.raises(TraceError, match="mat1 and mat2"):
+        trace(nn.Linear(4, 3), input_shape=(5,))
