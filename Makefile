@@ -13,7 +13,7 @@ OLD_PYTHON := 'import sys; sys.exit(sys.version_info < (3, 11) and "hwcost needs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint docs bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | awk '{n=$$1; $$1=""; printf "%-8s%s\n", n, $$0}'
@@ -28,6 +28,9 @@ lint: $(READY) ## check format, style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+docs: $(READY) ## write what the docs show of the tool's output anew
+	@$(BIN)/python -m docs.generate
 
 bench: $(READY) ## run the benchmarks
 	@$(BIN)/python -m pytest -q tests/benchmarks -o python_files='bench_*.py'

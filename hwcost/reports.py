@@ -187,19 +187,17 @@ def table(
 
 
 def usual_metrics(platforms: Sequence[Platform]) -> list[str]:
-    """Return the metrics to compare by: of several platforms, those that the hardware decides."""
+    """Return the metrics to compare by: times and energies, then memory; all if there are none."""
     every = list(dict.fromkeys(name for p in platforms for name in p.metrics))
-    if len(platforms) == 1:
-        return every
-    telling = [n for n in every if any(_tells(p, n) for p in platforms)]
-    return sorted(telling, key=lambda n: _reduces(platforms, n)) or every
+    timed = [name for name in every if any(_is_timed(p, name) for p in platforms)]
+    return timed + [n for n in every if _reduces(platforms, n)] if timed else every
 
 
-def _tells(platform: Platform, metric: str) -> bool:
-    """Whether a metric depends on the engine, or is one of memory."""
+def _is_timed(platform: Platform, metric: str) -> bool:
+    """Whether a metric depends on how long engines work."""
     found = platform.metrics.get(metric)
     reads = set() if found is None else found.reads & {"cycles", "busy", "span"}
-    return found is not None and bool(found.reduce or found.needs_ops or reads)
+    return found is not None and bool(found.needs_ops or reads)
 
 
 def _reduces(platforms: Sequence[Platform], metric: str) -> bool:
