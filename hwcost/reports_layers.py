@@ -119,6 +119,9 @@ class Report(Tabular):
         facts += [("leaves out", p.note)] if p.note else []
         facts.append(("precision", c.precision or "-"))
         facts.append(("covers", str(c.coverage)))
+        samples = c.workload.structure.samples
+        if samples > 1:
+            facts.append(("samples", f"{samples}, the example's batch; costs are those of all"))
         if c.placed_by:
             facts.append(
                 ("placed by", f"{c.placed_by}: each op runs on the engine where it is least")

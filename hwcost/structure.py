@@ -53,6 +53,7 @@ class Structure:
         functions: the torch function that ran, for reports.
         buffers: activation memory over the schedule, when the table came from a trace.
         warnings: what the trace could not make sense of, one line each.
+        samples: inferences that the table stands for: the batch of the traced example.
     """
 
     layers: Sequence[str]
@@ -63,6 +64,7 @@ class Structure:
     functions: Sequence[str] = ()
     buffers: Buffers | None = None
     warnings: tuple[str, ...] = ()
+    samples: int = 1
 
     @cached_property
     def n_ops(self) -> int:

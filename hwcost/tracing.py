@@ -141,6 +141,7 @@ def _workload(lifted: Lifted) -> Workload:
         functions=tuple(lifted.functions),
         buffers=lifted.buffers,
         warnings=lifted.warnings,
+        samples=lifted.samples,
     )
     return Workload(structure)
 

@@ -42,6 +42,7 @@ class Lifted:
     layers: Sequence[str]
     buffers: Buffers
     warnings: tuple[str, ...]
+    samples: int
 
 
 def lift(recording: Recording) -> Lifted:
@@ -92,10 +93,10 @@ class _Lifting:
         self.stored = Stored(facts)
         for index, call in enumerate(recording.calls):
             self.add(index, call)
-        self._count_samples()
+        self.samples = self._count_samples()
 
-    def _count_samples(self) -> None:
-        """Give linear rows the network's batch; their other leading dimensions are positions.
+    def _count_samples(self) -> int:
+        """Return the network's batch and give it to linear rows; the rest are positions.
 
         A sequence-first tensor (tokens, samples, features) and windows folded into the batch
         look like many samples to the layer, but its weights stream over all of them at once.
@@ -107,6 +108,7 @@ class _Lifting:
             vectors = sizes["batch"] * sizes["positions"] if kind == "linear" else 0
             if samples and vectors and vectors % samples == 0:
                 sizes |= {"batch": samples, "positions": vectors / samples}
+        return samples or 1
 
     def _find_readers(self) -> dict[int, list[Call]]:
         """Return the calls that read each storage; views and factories read nothing."""
@@ -228,6 +230,7 @@ class _Lifting:
             layers=layers,
             buffers=self.memory.finished(len(self.rows)),
             warnings=tuple(_warning(layers[row], op) for row, op in self.unknown),
+            samples=self.samples,
         )
 
 

@@ -25,6 +25,7 @@ from hwcost.structure import KIND_CODES, NumberedLayers, Structure
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +145,13 @@ class Workload:
 
     def _restructured(self, **changes: Any) -> "Workload":
         return replace(self, structure=replace(self.structure, **changes))
+
+    @staticmethod
+    def trace(model: "nn.Module", example: Any = None, **options: Any) -> "Workload":
+        """Return the table of one inference of a model; see ``hwcost.trace``."""
+        from hwcost.tracing import trace
+
+        return trace(model, example, **options)
 
     @staticmethod
     def from_columns(kind: str, **columns: Values) -> "Workload":

@@ -5,7 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from hwcost.errors import TraceError
+from hwcost.reports import report
 from hwcost.tracing import trace
+from hwcost.workload import Workload
 
 
 def linear_rows(model: nn.Module, example: Tensor) -> list[tuple[int, int]]:
@@ -68,3 +70,14 @@ def test_a_model_of_tokens_is_traced_from_the_shape_alone() -> None:
 def test_a_wrong_shape_is_reported_for_the_numbers_first_tried() -> None:
     with pytest.raises(TraceError, match="mat1 and mat2"):
         trace(nn.Linear(4, 3), input_shape=(5,))
+
+
+def test_the_table_knows_the_batch_that_it_stands_for() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2))
+    assert Workload.trace(model, torch.zeros(6, 3, 8, 8)).structure.samples == 6
+
+
+def test_a_report_says_that_costs_are_those_of_the_batch() -> None:
+    model, example = nn.Linear(4, 3), torch.zeros(6, 4)
+    text = str(report(model, "gap8_compute", example=example))
+    assert "6, the example's batch; costs are those of all" in text
