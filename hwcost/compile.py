@@ -60,6 +60,8 @@ class Formula:
         # Tensors made in inference mode could not be saved for a backward pass later.
         with torch.inference_mode(False), torch.no_grad():
             known: dict[int, Operand] = {nodes[n]: _known(c) for n, c in static.items()}
+            if self.names:
+                known = {node: _one_number(c) for node, c in known.items()}
             known |= {nodes[n]: Slot(-1 - i) for i, n in enumerate(self.names)}
             self._like = torch.zeros((), dtype=torch.float64, device="cpu")
             self.program = Scope(graph, known, root).program(len(self.names))
@@ -163,6 +165,13 @@ def _known(column: Tensor) -> Tensor:
     """A static column as a vector that a backward pass may save."""
     column = column.clone() if column.is_inference() else column
     return column.reshape(1) if column.dim() == 0 else column
+
+
+def _one_number(column: Operand) -> Operand:
+    """A static column as a number where it is the same for all rows: fewer steps remain."""
+    if not isinstance(column, Tensor) or not len(column) or column.is_meta or not is_plain():
+        return column
+    return column[0].item() if bool((column == column[:1]).all()) else column
 
 
 def _common_shape(columns: Mapping[str, Tensor], given: Sequence[int] = ()) -> torch.Size:

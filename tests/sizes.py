@@ -1,9 +1,12 @@
-"""Derived sizes of op tables, by the slow and obvious way: Python on each row's formula."""
+"""Derived sizes of op tables, by the slow and obvious way: sympy on each row's formula."""
 
+import sympy
 import torch
 from torch import Tensor
 
-from hwcost.ops import KINDS, kind_sizes
+from hwcost.derived import derived_exprs
+from hwcost.formula import symbol
+from hwcost.ops import kind_sizes
 from hwcost.workload import Workload
 
 
@@ -36,9 +39,6 @@ def layers_of(workload: Workload, kind: str) -> list[str]:
 
 
 def _evaluate(workload: Workload, row: int, name: str) -> float:
-    kind = workload.kinds[row]
-    known = {n: float(workload.column(n)[row]) for n in kind_sizes(kind)}
-    derived = KINDS[kind].derived
-    for part in ("w_elems", "bias_elems", "in_elems", "out_elems"):
-        known[part] = eval(derived[part], {}, dict(known))
-    return float(eval(derived[name], {}, known))
+    formula = derived_exprs(workload.kinds[row])[symbol(name)]
+    sizes = {s: float(workload.column(s.name)[row]) for s in formula.free_symbols}
+    return float(formula.xreplace({s: sympy.Rational(value) for s, value in sizes.items()}))
