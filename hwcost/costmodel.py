@@ -1,5 +1,6 @@
 """CostModel: one metric of one platform as a function of an op table."""
 
+import math
 import warnings
 from dataclasses import replace
 from functools import cached_property
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hwcost.errors import HwcostWarning
-from hwcost.evaluate import Bound, check_finite, evaluate, table_rows
+from hwcost.evaluate import Bound, check_finite, row_values, weighted_sum
 from hwcost.loading import load
 from hwcost.memorycost import MemoryMetric
 from hwcost.offers import Candidate
@@ -21,7 +22,6 @@ from hwcost.plan import Group, Plan, make_plan, plan_by_size, require_supported
 from hwcost.platform import Platform
 from hwcost.rowformulas import RowFormulas
 from hwcost.structure import Structure
-from hwcost.summed import can_sum, summed
 from hwcost.workload import Workload
 
 #: Names in a formula that depend on the bits of a row.
@@ -223,8 +223,7 @@ class CostModel:
 
     def row_values(self, workload: Workload) -> Tensor:
         """Return the row formulas' values, 0 where a row has no price; shape ``(rows,)``."""
-        bound = self._bound(workload)
-        return table_rows(bound, evaluate(bound, workload))
+        return row_values(self._bound(workload), workload)
 
     def _rows(self, workload: Workload) -> Tensor:
         plan = self.plan(workload)
@@ -249,10 +248,10 @@ class CostModel:
         if self.metric.needs_ops:
             total = self._op_metric.total(workload)
         elif self._adds_up(workload.structure):
-            total = self._sum(workload)
+            total = weighted_sum(self._bound(workload), workload)
         else:
             total = self._op_metric.combined(self.row_values(workload), workload, self)
-        if not bool(total.detach().isfinite()):
+        if not math.isfinite(float(total.detach())):
             check_finite(self.row_values(workload), workload, self.formulas.what)
         return total
 
@@ -261,18 +260,6 @@ class CostModel:
             self.metric.reduce is None and not self.metric.needs_ops and self.metric.ops == "sum"
         )
         return simple and (self.metric.engines == "sum" or structure.one_row_per_op)
-
-    def _sum(self, workload: Workload) -> Tensor:
-        bound, changed = self._bound(workload), workload.changed
-        if "weight" not in changed and can_sum(bound.parts, [*changed.values()]):
-            return bound.fixed_sum + summed(bound.parts, [*changed], [*changed.values()])
-        values = evaluate(bound, workload)
-        if "weight" in changed:
-            return (table_rows(bound, values) * workload.changed["weight"]).sum()
-        total = bound.fixed_sum
-        for part, value in zip(bound.parts, values, strict=True):
-            total = total + (value if part.weight is None else value * part.weight).sum()
-        return total
 
 
 def _rebuild(platform: Platform, metric: str, place_by: str, on_unsupported: str) -> CostModel:

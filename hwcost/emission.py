@@ -6,7 +6,6 @@ computed already.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,10 +14,11 @@ from torch import Tensor
 
 from hwcost.arithmetic import nearest, product, ratio, simplified, total
 from hwcost.branches import Branches, first_groups
+from hwcost.limits import Budget, adds_little
 from hwcost.lookup import lookup
 from hwcost.primitives import PRIMITIVES, Primitive
 from hwcost.program import Program
-from hwcost.quotient import Graph, Node, too_large
+from hwcost.quotient import Graph, Node
 from hwcost.steps import (
     Build,
     Operand,
@@ -34,31 +34,8 @@ from hwcost.steps import (
     tensor,
 )
 
-#: Steps and cases of one formula; one of this size was not written by a person.
-MOST_STEPS = 100_000
-MOST_CASES = 2_000
-
 #: Kinds of node that are cheaper to write again than to hand over.
 _CONSTANTS = ("number", "real", "truth")
-
-
-@dataclass
-class Budget:
-    """How large a formula has become; parts that several cases need count several times."""
-
-    steps: int = 0
-    cases: int = 0
-
-    def check(self) -> None:
-        """Check that the formula is not too large.
-
-        Raises:
-            FormulaError: it is.
-        """
-        if self.steps > MOST_STEPS:
-            raise too_large("steps", MOST_STEPS)
-        if self.cases > MOST_CASES:
-            raise too_large("cases", MOST_CASES)
 
 
 class Scope:
@@ -70,6 +47,8 @@ class Scope:
         root: the node to compute.
         outer: the scope whose rows this one takes some of.
         rows: which rows these are, when that is known now.
+        untaken: instead, a mask of the rows that are not its own: their values are computed
+            with the others, as steps of ``outer``, and dropped; so are their slopes.
     """
 
     def __init__(
@@ -79,8 +58,10 @@ class Scope:
         root: int,
         outer: "Scope | None" = None,
         rows: Tensor | None = None,
+        untaken: Operand | None = None,
     ) -> None:
         self.graph, self.root, self.outer, self.rows = graph, root, outer, rows
+        self.untaken = untaken
         self.known: dict[int, Operand] = dict(known)
         self.dtype: torch.dtype = outer.dtype if outer else _dtype(self.known.values())
         self.captured: list[Operand] = []
@@ -89,6 +70,8 @@ class Scope:
         self._steps: list[tuple[Build, Sequence[Operand]]] = []
         self._memo: dict[Any, Operand] = {}
         self._scaled: dict[Slot, tuple[Slot, Operand]] = {}
+        if outer is not None and untaken is not None:
+            self._steps, self._memo, self._scaled = outer._steps, outer._memo, outer._scaled
 
     def program(self, inputs: int | None = None) -> Program:
         """Return the program for the root, with the given inputs or else the captured ones."""
@@ -214,6 +197,8 @@ class Scope:
 
     def _capture(self, operand: Operand) -> Operand:
         """The outer scope's value on this scope's rows."""
+        if self.untaken is not None:
+            return self._apply("gate", operand, self.untaken) if _is_slot(operand) else operand
         if isinstance(operand, Tensor):
             if len(operand) == 1:
                 return operand
@@ -237,7 +222,8 @@ class Scope:
         if not masks:
             self._demanded |= self.graph.demanded(cases[0])
         elif not all(self._is_at_hand(c) for c in cases):
-            self.known[number] = self._branches(masks, cases)
+            few = adds_little(self.graph, cases, self._is_at_hand)
+            self.known[number] = (self._everywhere if few else self._branches)(masks, cases)
             return ()
         if not waiting:
             self.known[number] = self._where(masks, [self.known[c] for c in cases])
@@ -252,6 +238,17 @@ class Scope:
         for mask, value in reversed(list(zip(masks, values, strict=False))):
             result = self._apply("where", mask, value, result)
         return result
+
+    def _everywhere(self, masks: Sequence[Operand], cases: Sequence[int]) -> Operand:
+        """Cases computed on all rows, of which each row picks one."""
+        values: list[Operand] = []
+        decided: Operand = False
+        for mask, case in zip((*masks, True), cases, strict=True):
+            untaken = self._apply("or", self._apply("not", mask), decided)
+            decided = self._apply("or", mask, decided)
+            scope = Scope(self.graph, {}, case, self, untaken=untaken)
+            values.append(0.0 if untaken is True else scope.emit(case))
+        return self._where(masks, values)
 
     def _branches(self, masks: Sequence[Operand], cases: Sequence[int]) -> Operand:
         self.budget.cases += len(cases)
@@ -293,6 +290,10 @@ def _undecided(masks: Sequence[Operand], values: Sequence[int]) -> tuple[list[Op
 def _dtype(operands: Iterable[Operand]) -> torch.dtype:
     dtypes = (o.dtype for o in operands if isinstance(o, Tensor))
     return next(dtypes, torch.float64)
+
+
+def _is_slot(operand: Operand) -> bool:
+    return isinstance(operand, Slot)
 
 
 def _key(operand: Operand) -> Any:

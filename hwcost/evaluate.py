@@ -10,29 +10,8 @@ from hwcost.compile import Formula
 from hwcost.errors import CostError, FormulaError, WorkloadError
 from hwcost.ops import BITS, KINDS
 from hwcost.plan import Group
+from hwcost.summed import Joint, Part
 from hwcost.workload import Workload
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """A formula bound to its rows; sizes that do not change are already inside.
-
-    Attributes:
-        rows: indices of the rows, None for all in order.
-        formula: reads only columns that change; None where nothing changes.
-        fixed: the values where nothing changes; shape ``(rows of the part,)``.
-        extent: changing columns whose 0 makes the row cost 0.
-        dead: rows that cost 0 whatever changes, None where there are none.
-        weight: expected executions, shape ``(rows of the part,)``; None where all are 1.
-    """
-
-    rows: Tensor | None
-    count: int
-    formula: Formula | None
-    fixed: Tensor | None
-    extent: tuple[str, ...]
-    dead: Tensor | None = None
-    weight: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +24,7 @@ class Bound:
         fixed_sum: their sum, each ``weight`` times, a scalar.
         order: position of each table row in the parts' values, the fixed ones and a last 0
             for rows without a price; int64, shape ``(rows,)``.
+        joint: ``parts`` as one function.
     """
 
     parts: tuple[Part, ...]
@@ -52,6 +32,7 @@ class Bound:
     fixed_rows: Tensor
     fixed_sum: Tensor
     order: Tensor
+    joint: Joint
 
 
 class _ZeroWhere(torch.autograd.Function):
@@ -104,20 +85,41 @@ def bind(
         position += part.count
     values = torch.cat([*fixed, nothing])
     fixed_sum = (values * columns["weight"][fixed_rows].to(device)).sum()
-    return Bound(changing, values, fixed_rows.to(device), fixed_sum, order.to(device))
+    joint = Joint(changing, len(workload), device)
+    return Bound(changing, values, fixed_rows.to(device), fixed_sum, order.to(device), joint)
 
 
-def evaluate(bound: Bound, workload: Workload) -> list[Tensor]:
-    """Return the values of each changing part, shape ``(rows of the part,)``, gradients kept."""
-    return [_values(part, workload.changed) for part in bound.parts]
-
-
-def table_rows(bound: Bound, values: Sequence[Tensor]) -> Tensor:
+def row_values(bound: Bound, workload: Workload) -> Tensor:
     """Return the values in the table's order, 0 where a row has no price; shape ``(rows,)``."""
-    if len(values) == 1 and bound.parts[0].rows is None:
-        return values[0]
-    zero = torch.zeros(1, dtype=torch.float64, device=bound.order.device)
-    return torch.cat([*values, bound.fixed, zero]).index_select(0, bound.order)
+
+    def ordered(values: Sequence[Tensor]) -> Tensor:
+        if len(values) == 1 and bound.parts[0].rows is None:
+            return values[0]
+        return torch.cat([*values, bound.fixed, bound.joint.zero]).index_select(0, bound.order)
+
+    priced = bound.joint.priced(workload.changed, ordered, weighted=False)
+    return ordered(_evaluate(bound, workload)) if priced is None else priced
+
+
+def weighted_sum(bound: Bound, workload: Workload) -> Tensor:
+    """Return the sum of the values, each ``weight`` times, a scalar."""
+    if "weight" in workload.changed:
+        return (row_values(bound, workload) * workload.changed["weight"]).sum()
+
+    def summed(values: Sequence[Tensor]) -> Tensor:
+        weighted = [
+            v if part.weight is None else v * part.weight
+            for part, v in zip(bound.parts, values, strict=True)
+        ]
+        return torch.cat([*weighted, bound.fixed_sum.reshape(1)]).sum()
+
+    priced = bound.joint.priced(workload.changed, summed, weighted=True)
+    return summed(_evaluate(bound, workload)) if priced is None else priced
+
+
+def _evaluate(bound: Bound, workload: Workload) -> list[Tensor]:
+    """The values of each changing part, shape ``(rows of the part,)``, gradients kept."""
+    return [_values(part, workload.changed) for part in bound.parts]
 
 
 def picked(part: Part, column: Tensor) -> Tensor:

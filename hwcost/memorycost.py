@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hwcost.compile import Formula, compile_formula
 from hwcost.derived import derived_exprs
-from hwcost.evaluate import bind, evaluate, table_rows
+from hwcost.evaluate import bind, row_values
 from hwcost.formula import symbol
 from hwcost.memory import Peak, live, peak_live
 from hwcost.ops import KINDS
@@ -62,7 +62,7 @@ class MemoryMetric:
     def _values(self, workload: Workload, groups: list[Group], formulas: list[Formula]) -> Tensor:
         bits = self.model.plan(workload).bits
         bound = bind(workload, groups, formulas, bits, "peak_live")
-        return table_rows(bound, evaluate(bound, workload))
+        return row_values(bound, workload)
 
     @cached_property
     def _out_bytes(self) -> dict[str, Formula]:

@@ -16,7 +16,7 @@ from torch import Tensor
 Slope = Callable[..., Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Primitive:
     """A tensor operation and its slopes.
 
@@ -137,6 +137,15 @@ def _exponent_slope(g: Tensor, y: Tensor, base: Tensor, exponent: Tensor) -> Ten
     return _masked(g * y * torch.log(base), (base == 0) & (exponent >= 0))
 
 
+def _kept(x: Tensor, untaken: Tensor) -> Tensor:
+    return x
+
+
+def _traced_gate(x: Tensor, untaken: Tensor) -> Tensor:
+    """``x`` where it is used, and elsewhere a number at which formulas are finite."""
+    return x if x.dtype is torch.bool else torch.where(untaken, 1.0, x)
+
+
 def unchanged(g: Tensor, *_: Tensor) -> Tensor:
     """Pass the slope on: that of a sum, and of rounding."""
     return g
@@ -184,6 +193,7 @@ PRIMITIVES: dict[str, Primitive] = {
             lambda g, y, mask, a, b: torch.where(mask, 0.0, g),
         ),
     ),
+    "gate": Primitive(_kept, (lambda g, y, x, untaken: g.masked_fill(untaken, 0.0),), _traced_gate),
     "gt": Primitive(torch.gt),
     "ge": Primitive(torch.ge),
     "lt": Primitive(torch.lt),

@@ -23,13 +23,6 @@ MOST_DENOMINATORS = 3
 #: Bits of a coefficient; what is longer comes from a power that nobody meant.
 LONGEST_NUMBER = 1 << 14
 
-#: A polynomial of this degree in sizes overflows at no size that a network has.
-HIGHEST_DEGREE = 8
-
-#: Calls that are finite wherever their arguments are.
-_TOTAL = {"ceil", "floor", "max", "min", "abs", "gt", "ge", "lt", "le", "eq", "ne"}
-_TOTAL |= {"and", "or", "not"}
-
 #: Nested cases; each level becomes a program of its own.
 DEEPEST_SELECT = 50
 
@@ -143,15 +136,12 @@ class Graph:
         nodes: the operations.
         nonnegative: whether a node is known not to be negative.
         raising: whether evaluating a node can raise.
-        degree: of a node that is finite with finite slopes whatever the sizes are, an upper
-            bound of its growth with them; None for other nodes (those that divide by a size).
     """
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.nonnegative: list[bool] = []
         self.raising: list[bool] = []
-        self.degree: list[int | None] = []
         self._depth: list[int] = []
         self._numbers: dict[Node, int] = {}
         self._demanded: dict[int, frozenset[int]] = {}
@@ -168,28 +158,8 @@ class Graph:
         self.nodes.append(node)
         self.nonnegative.append(nonnegative)
         self.raising.append(kind in ("lookup", "fail") or any(self.raising[a] for a in args))
-        self.degree.append(self._degree(node))
         self._numbers[node] = len(self.nodes) - 1
         return len(self.nodes) - 1
-
-    def _degree(self, node: Node) -> int | None:
-        degrees = [d for a in node.args if (d := self.degree[a]) is not None]
-        if len(degrees) < len(node.args):
-            return None
-        match node.kind:
-            case "column":
-                degree = 1
-            case "product":
-                degree = sum(d * e for d, e in zip(degrees, node.data, strict=True))
-            case "ratio" if self.nodes[node.args[1]].kind != "number":
-                return None
-            case "number" | "real" | "truth" | "sum" | "ratio" | "select":
-                degree = max(degrees, default=0)
-            case "call" if node.data in _TOTAL:
-                degree = max(degrees)
-            case _:
-                return None
-        return degree if degree <= HIGHEST_DEGREE else None
 
     def demanded(self, root: int) -> frozenset[int]:
         """Return the nodes that the root needs on every row, whatever the cases that rows take."""

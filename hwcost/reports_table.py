@@ -66,7 +66,7 @@ class CostTable(Tabular):
 
     def _csv(self) -> Iterator[str]:
         for index, frame in enumerate(self.frames()):
-            yield frame.to_csv(index=False, header=index == 0, lineterminator="\n")
+            yield _whole(frame).to_csv(index=False, header=index == 0, lineterminator="\n")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rows as plain data."""
@@ -209,6 +209,13 @@ def _is_used(workload: Workload, name: str) -> bool:
 def _differs(bits: Mapping[str, Tensor]) -> bool:
     """Whether outputs have other bits than inputs."""
     return bool((bits["o_bits"].nan_to_num() != bits["a_bits"].nan_to_num()).any())
+
+
+def _whole(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The frame with sizes that are whole numbers as integers, so that CSV says 3, not 3.0."""
+    sizes = [name for name in frame.columns if name in SIZES]
+    whole = [name for name in sizes if bool((frame[name].dropna() % 1 == 0).all())]
+    return frame.astype(dict.fromkeys(whole, "Int64"))
 
 
 def _plain_text(frame: "pd.DataFrame") -> "pd.DataFrame":

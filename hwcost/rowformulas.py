@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hwcost.compile import Formula, compile_formula
 from hwcost.derived import derived_exprs
-from hwcost.evaluate import Bound, bind, evaluate, table_rows
+from hwcost.evaluate import Bound, bind, row_values
 from hwcost.formula import symbol
 from hwcost.plan import Group
 from hwcost.platform import Metric, Platform
@@ -57,4 +57,4 @@ class RowFormulas:
     ) -> Tensor:
         """Return the rows' costs, 0 for rows in no group; shape ``(rows,)``."""
         bound = self.bound(workload, groups, bits)
-        return table_rows(bound, evaluate(bound, workload))
+        return row_values(bound, workload)

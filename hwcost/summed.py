@@ -1,122 +1,185 @@
-"""The sum of all rows' costs as one autograd node.
+"""All rows of a table priced as one autograd node.
 
-A training loop asks for one scalar in every step. Gathering, pricing and summing as separate
-nodes would spend most of the time between them.
+A training loop asks for one scalar in every step. Gathering, pricing and putting together as
+separate nodes would spend most of the time between them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hwcost.evaluate import Part
-from hwcost.program import Values, is_plain
+from hwcost.compile import Formula
+from hwcost.program import Program, is_plain
 
 
-def can_sum(parts: Sequence[Part], columns: Sequence[Tensor]) -> bool:
-    """Whether ``summed`` serves: a plain backward pass is wanted and no size is 0."""
-    wanted = torch.is_grad_enabled() and any(c.requires_grad for c in columns)
-    reading = bool(parts) and all(part.formula and part.formula.names for part in parts)
-    return reading and wanted and is_plain() and not any(_has_zero(c) for c in columns)
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A formula bound to its rows; sizes that do not change are already inside.
+
+    Attributes:
+        rows: indices of the rows, None for all in order.
+        formula: reads only columns that change; None where nothing changes.
+        fixed: the values where nothing changes; shape ``(rows of the part,)``.
+        extent: changing columns whose 0 makes the row cost 0.
+        dead: rows that cost 0 whatever changes, None where there are none.
+        weight: expected executions, shape ``(rows of the part,)``; None where all are 1.
+    """
+
+    rows: Tensor | None
+    count: int
+    formula: Formula | None
+    fixed: Tensor | None
+    extent: tuple[str, ...]
+    dead: Tensor | None = None
+    weight: Tensor | None = None
 
 
-def summed(parts: Sequence[Part], names: Sequence[str], columns: Sequence[Tensor]) -> Tensor:
-    """Return the sum over the rows of all parts, each its ``weight`` times, a scalar.
+#: Values of each part -> the result; differentiable.
+Join = Callable[[Sequence[Tensor]], Tensor]
+
+
+class Joint:
+    """The changing parts of a table, with what it takes to price them at once.
 
     Args:
-        names: of the columns.
-        columns: float64, shape ``(rows,)``.
+        parts: no row is in two of them.
+        rows: how many the table has.
+        device: of the columns.
+
+    Attributes:
+        names: the columns that the parts read.
     """
-    places = [[names.index(n) for n in part.formula.names] for part in parts if part.formula]
-    return _Sum.apply(parts, places, *columns)  # type: ignore[no-any-return,no-untyped-call]
+
+    def __init__(self, parts: Sequence[Part], rows: int, device: torch.device) -> None:
+        self.parts = tuple(parts)
+        formulas = [part.formula for part in parts if part.formula is not None]
+        self.names = tuple(sorted({name for f in formulas for name in f.names}))
+        self.programs: list[Program] = [f.program for f in formulas]
+        self.places = [tuple(map(self.names.index, f.names)) for f in formulas]
+        self.zero = torch.zeros(1, dtype=torch.float64, device=device)
+        self._extent = sorted({name for part in parts for name in part.extent})
+        self._suits = bool(formulas) and all(f.names for f in formulas)
+        self._suits = self._suits and all(part.dead is None for part in parts)
+        self._homes = [self._home(i, rows, device) for i in range(len(self.names))]
+
+    def priced(self, columns: Mapping[str, Tensor], join: Join, weighted: bool) -> Tensor | None:
+        """Return ``join`` of the values; None where it takes more than a plain evaluation.
+
+        That is where a size is 0, or ``torch.func`` or forward mode are active.
+
+        Args:
+            columns: float64, shape ``(rows,)``.
+            join: a sum where ``weighted``, else the table's rows in order.
+        """
+        if not self._suits or not is_plain():
+            return None
+        if any(_has_zero(columns[name]) for name in self._extent):
+            return None
+        inputs = [columns[name] for name in self.names]
+        if torch.is_grad_enabled() and any(c.requires_grad for c in inputs):
+            return _Priced.apply(self, join, weighted, *inputs)  # type: ignore[no-any-return,no-untyped-call]
+        gathered = self.gathered(inputs)
+        return join([p.value(g) for p, g in zip(self.programs, gathered, strict=True)])
+
+    def gathered(self, columns: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Return for each part the columns that it reads, at its rows."""
+        return [
+            [
+                columns[i].clone() if p.rows is None else columns[i].index_select(0, p.rows)
+                for i in at
+            ]
+            for p, at in zip(self.parts, self.places, strict=True)
+        ]
+
+    def upstream(self, slope: Tensor, weighted: bool) -> list[Tensor]:
+        """Return the slope to each part's values from that to the result."""
+        if not weighted:
+            return [slope if p.rows is None else slope.index_select(0, p.rows) for p in self.parts]
+        return [slope.expand(p.count) if p.weight is None else slope * p.weight for p in self.parts]
+
+    def spread(self, found: Sequence[Sequence[Tensor | None]], column: int) -> Tensor:
+        """Return the slope to a column from those to each part's rows of it."""
+        pieces = [
+            self.zero.expand(p.count) if s is None else s
+            for p, at, slopes in zip(self.parts, self.places, found, strict=True)
+            for i, s in zip(at, slopes, strict=True)
+            if i == column
+        ]
+        home = self._homes[column]
+        return pieces[0] if home is None else torch.cat([*pieces, self.zero]).index_select(0, home)
+
+    def _home(self, column: int, rows: int, device: torch.device) -> Tensor | None:
+        """Of each row the position of its slope among those of the parts, then a 0."""
+        parts = [p for p, at in zip(self.parts, self.places, strict=False) if column in at]
+        if any(p.rows is None for p in parts):
+            return None
+        home = torch.full((rows,), sum(p.count for p in parts), device=device)
+        position = 0
+        for part in parts:
+            home[part.rows] = torch.arange(position, position + part.count, device=device)
+            position += part.count
+        return home
 
 
 def _has_zero(column: Tensor) -> bool:
     return int(torch.count_nonzero(column)) != len(column)
 
 
-class _Sum(torch.autograd.Function):
+class _Priced(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, parts: Sequence[Part], places: list[list[int]], *columns: Tensor
-    ) -> Tensor:
-        ctx.parts, ctx.places = parts, places
+    def forward(ctx: Any, joint: Joint, join: Join, weighted: bool, *columns: Tensor) -> Tensor:
+        ctx.joint, ctx.join, ctx.weighted = joint, join, weighted
         ctx.save_for_backward(*columns)
-        ctx.recorded = [
-            _record(part, place, columns) for part, place in zip(parts, places, strict=True)
-        ]
-        sums = [_weighted(p, v) for p, v in zip(parts, ctx.recorded, strict=True)]
-        return sums[0] if len(sums) == 1 else torch.stack(sums).sum()
+        gathered = joint.gathered(columns)
+        both = [p.forward(g) for p, g in zip(joint.programs, gathered, strict=True)]
+        ctx.recorded = [values for values, _ in both]
+        # Not a recorded tensor itself, which would hold its own history: a leak.
+        return join([result for _, result in both]).detach()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        columns, needed = ctx.saved_tensors, ctx.needs_input_grad[2:]
+        columns, needed = ctx.saved_tensors, ctx.needs_input_grad[3:]
+        joint: Joint = ctx.joint
         if torch.is_grad_enabled():
-            return (None, None, *_second_order(ctx.parts, ctx.places, columns, needed, grads[0]))
-        slopes: list[Tensor | None] = [None] * len(columns)
-        for part, place, values in zip(ctx.parts, ctx.places, ctx.recorded, strict=True):
-            upstream = (
-                grads[0].expand(part.count) if part.weight is None else grads[0] * part.weight
+            return (None, None, None, *_second_order(joint, ctx.join, columns, needed, grads[0]))
+        found = [
+            program.backward(values, upstream, tuple(needed[i] for i in place))
+            for program, values, upstream, place in zip(
+                joint.programs,
+                ctx.recorded,
+                joint.upstream(grads[0], ctx.weighted),
+                joint.places,
+                strict=True,
             )
-            wanted = tuple(needed[i] for i in place)
-            found = part.formula.program.slopes(values, upstream, wanted)
-            for i, slope in zip(place, found, strict=True):
-                if slope is not None:
-                    slopes[i] = _added(slopes[i], slope, part, columns[i])
-        filled = [
-            torch.zeros_like(c) if need and s is None else s
-            for s, c, need in zip(slopes, columns, needed, strict=True)
         ]
-        return (None, None, *filled)
-
-
-def _gathered(part: Part, place: Sequence[int], columns: Sequence[Tensor]) -> list[Tensor]:
-    if part.rows is None:
-        return [columns[i].clone() for i in place]
-    return [columns[i].index_select(0, part.rows) for i in place]
-
-
-def _record(part: Part, place: Sequence[int], columns: Sequence[Tensor]) -> Values:
-    assert part.formula is not None
-    inputs = _gathered(part, place, columns)
-    return part.formula.program.record(inputs[0], inputs)
-
-
-def _weighted(part: Part, values: Values) -> Tensor:
-    assert part.formula is not None
-    result: Tensor = values[part.formula.program.output]
-    return (result if part.weight is None else result * part.weight).sum()
-
-
-def _added(before: Tensor | None, slope: Tensor, part: Part, column: Tensor) -> Tensor:
-    """``before`` plus the slope of a part's rows, in the place of these rows."""
-    if part.rows is None:
-        return slope if before is None else before + slope
-    total = torch.zeros_like(column) if before is None else before
-    return total.index_add_(0, part.rows, slope.expand(part.count))
+        slopes = [joint.spread(found, i) if need else None for i, need in enumerate(needed)]
+        return (None, None, None, *slopes)
 
 
 def _second_order(
-    parts: Sequence[Part],
-    places: Sequence[Sequence[int]],
+    joint: Joint,
+    join: Join,
     columns: Sequence[Tensor],
     needed: Sequence[bool],
     upstream: Tensor,
 ) -> list[Tensor | None]:
     """Slopes that can be differentiated again."""
-    total = upstream.new_zeros(())
-    for part, place in zip(parts, places, strict=True):
-        assert part.formula is not None
-        inputs = _gathered(part, place, columns)
-        values = part.formula(dict(zip(part.formula.names, inputs, strict=True)))
-        total = total + (values if part.weight is None else values * part.weight).sum()
+    result = join(
+        [
+            part.formula(dict(zip(part.formula.names, inputs, strict=True)))
+            for part, inputs in zip(joint.parts, joint.gathered(columns), strict=True)
+            if part.formula is not None
+        ]
+    )
     targets = [c for c, need in zip(columns, needed, strict=True) if need]
-    if not total.requires_grad:
+    if not result.requires_grad:
         return [torch.zeros_like(c) if n else None for c, n in zip(columns, needed, strict=True)]
     found = iter(
         torch.autograd.grad(
-            total, targets, upstream, create_graph=True, allow_unused=True, materialize_grads=True
+            result, targets, upstream, create_graph=True, allow_unused=True, materialize_grads=True
         )
     )
     return [next(found) if need else None for need in needed]
