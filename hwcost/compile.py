@@ -120,7 +120,8 @@ class Formula:
             return evaluate(self.program, inputs)
         if len(inputs[0]) > CHUNK and self._shape in ((), (1,)) and inputs[0].is_cpu:
             return self._in_chunks(inputs)
-        return self.program.value(inputs)
+        result: Tensor = self.program.run(inputs[0], inputs)
+        return result
 
     def _in_chunks(self, inputs: Sequence[Tensor]) -> Tensor:
         rows = len(inputs[0])

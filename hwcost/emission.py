@@ -198,7 +198,8 @@ class Scope:
     def _capture(self, operand: Operand) -> Operand:
         """The outer scope's value on this scope's rows."""
         if self.untaken is not None:
-            return self._apply("gate", operand, self.untaken) if _is_slot(operand) else operand
+            known = not isinstance(operand, Slot)
+            return operand if known else self._apply("gate", operand, self.untaken)
         if isinstance(operand, Tensor):
             if len(operand) == 1:
                 return operand
@@ -290,10 +291,6 @@ def _undecided(masks: Sequence[Operand], values: Sequence[int]) -> tuple[list[Op
 def _dtype(operands: Iterable[Operand]) -> torch.dtype:
     dtypes = (o.dtype for o in operands if isinstance(o, Tensor))
     return next(dtypes, torch.float64)
-
-
-def _is_slot(operand: Operand) -> bool:
-    return isinstance(operand, Slot)
 
 
 def _key(operand: Operand) -> Any:

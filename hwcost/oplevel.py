@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import sympy
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from hwcost.compile import Formula, compile_formula
 from hwcost.formula import symbol
+from hwcost.plan import Plan
 from hwcost.workload import Workload
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ class OpMetric:
 
     def __init__(self, model: "CostModel", latency: "CostModel") -> None:
         self.platform, self.metric, self.latency = model.platform, model.metric, latency
+        self._cells: WeakKeyDictionary[Plan, Tensor] = WeakKeyDictionary()
 
     def total(self, workload: Workload) -> Tensor:
         """Return the metric of the network, a scalar."""
@@ -52,12 +55,13 @@ class OpMetric:
 
     def by_engine(self, values: Tensor, workload: Workload, model: "CostModel") -> Tensor:
         """Return row values times ``weight`` summed by engine and op, shape ``(engines, ops)``."""
-        structure = workload.structure
-        engine = model.plan(workload).engine.clamp(min=0)
-        cell = (engine * structure.n_ops + structure.ops).to(values.device)
+        structure, plan = workload.structure, model.plan(workload)
+        if plan not in self._cells:
+            self._cells[plan] = plan.engine.clamp(min=0) * structure.n_ops + structure.ops
         weighted = values * workload.column("weight").to(values.device)
         engines = max(len(self.platform.engines), 1)
-        cells = torch.zeros(engines * structure.n_ops, dtype=values.dtype, device=values.device)
+        cells = values.new_zeros(engines * structure.n_ops)
+        cell = self._cells[plan].to(values.device)
         return cells.index_add(0, cell, weighted).reshape(engines, structure.n_ops)
 
     def combined(self, values: Tensor, workload: Workload, model: "CostModel") -> Tensor:
@@ -70,12 +74,16 @@ class OpMetric:
         return ops.amax() if self.metric.ops == "max" and len(ops) else ops.sum()
 
     def _per_op(self, busy: Tensor) -> Tensor:
-        span = _over_engines(busy, self.latency.metric.engines)
+        engines = busy.unbind()
         if self.metric.op is not None:
-            times = {f"busy_{name}": busy[i] for i, name in enumerate(self.platform.engines)}
-            return _priced(self._formulas[0], {**times, "span": span}, span)
+            formula = self._formulas[0]
+            times = {f"busy_{n}": t for n, t in zip(self.platform.engines, engines, strict=False)}
+            if "span" in formula.names:
+                times["span"] = _over_engines(busy, self.latency.metric.engines)
+            return _priced(formula, times, engines[0])
+        span = _over_engines(busy, self.latency.metric.engines)
         costs = [
-            _priced(formula, {"busy": busy[i], "span": span}, span)
+            _priced(formula, {"busy": engines[i], "span": span}, span)
             for i, formula in enumerate(self._formulas)
         ]
         return _over_engines(torch.stack(costs), self.metric.engines)

@@ -7,15 +7,10 @@ derivatives, forward mode and ``torch.func``.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-
-#: Up to here NumPy computes float64 columns on a CPU: its calls cost a third of torch's.
-MOST_SMALL = 1024
 
 #: What a program has computed so far: a tensor that shows dtype and device, the inputs, then
 #: one entry for each step.
@@ -39,7 +34,6 @@ class Step:
         reads: places that it reads.
         slopes: (place read, the slope to it; None where that is the upstream one).
         reverse: instead of ``slopes``: places that need slopes -> what adds to them.
-        small: makes the same step on NumPy arrays; None where there is none.
     """
 
     run: Callable[[Values], Any]
@@ -48,7 +42,6 @@ class Step:
     reads: tuple[int, ...]
     slopes: tuple[tuple[int, BoundSlope | None], ...] = ()
     reverse: Callable[[int, frozenset[int]], Reverse] | None = None
-    small: "Callable[[], Step | None]" = lambda: None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,40 +68,6 @@ class Program:
             self._freed.append((step.run, tuple(free)))
         assert self.output < first + len(self.steps)
 
-    @cached_property
-    def _small(self) -> "Program | None":
-        """The same program on NumPy arrays."""
-        steps = [step.small() for step in self.steps]
-        known = tuple(step for step in steps if step is not None)
-        return Program(self.inputs, known, self.output) if len(known) == len(steps) else None
-
-    def forward(self, inputs: Sequence[Tensor]) -> tuple[Values, Tensor]:
-        """Return all values, for ``backward``, and the result, for inputs of one shape."""
-        if not all(map(_is_small, inputs)) or self._small is None:
-            values = self.record(inputs[0], inputs)
-            return values, values[self.output]
-        with np.errstate(all="ignore"):
-            values = self._small.record(None, [x.detach().numpy() for x in inputs])
-        return values, torch.from_numpy(values[self.output])
-
-    def value(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Return the result for inputs of one shape."""
-        if len(inputs[0]) <= MOST_SMALL:
-            return self.forward(inputs)[1]
-        result: Tensor = self.run(inputs[0], inputs)
-        return result
-
-    def backward(
-        self, values: Values, upstream: Tensor, needed: tuple[bool, ...]
-    ) -> list[Tensor | None]:
-        """Return the slope to each input that needs it, None where it does not reach one."""
-        if values[0] is not None or self._small is None:
-            return self.slopes(values, upstream, needed)
-        with np.errstate(all="ignore"):
-            slopes = self._small.slopes(values, upstream.numpy(), needed)
-        # Copies: two slopes may be one array, which torch would not know.
-        return [None if s is None else torch.from_numpy(s.copy()) for s in slopes]
-
     def run(self, like: Tensor, inputs: Sequence[Tensor]) -> Any:
         """Return the result; everything else is freed as soon as it is not needed."""
         values: Values = [like, *inputs]
@@ -118,7 +77,7 @@ class Program:
                 values[place] = None
         return values[self.output]
 
-    def record(self, like: Any, inputs: Sequence[Any]) -> Values:
+    def record(self, like: Tensor, inputs: Sequence[Tensor]) -> Values:
         """Return all values, for ``slopes``."""
         values: Values = [like, *inputs]
         for step in self.steps:
@@ -132,7 +91,7 @@ class Program:
             values.append(step.trace(values))
         return values[self.output]
 
-    def slopes(self, values: Values, upstream: Any, needed: tuple[bool, ...]) -> list[Any]:
+    def slopes(self, values: Values, upstream: Tensor, needed: tuple[bool, ...]) -> list[Any]:
         """Return the slope to each input that needs it, None where it does not reach one."""
         slopes: list[Tensor | None] = [None] * len(values)
         slopes[self.output] = upstream
@@ -175,11 +134,6 @@ class Program:
         return plan
 
 
-def _is_small(x: Tensor) -> bool:
-    plain = x.dtype is torch.float64 and x.is_cpu and type(x) in (Tensor, torch.nn.Parameter)
-    return plain and x.numel() <= MOST_SMALL
-
-
 def add_slope(slopes: list[Tensor | None], place: int, slope: Tensor) -> None:
     """Add to the slope of a place."""
     before = slopes[place]
@@ -192,12 +146,13 @@ class _Evaluate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, program: Program, *inputs: Tensor) -> Tensor:
         ctx.set_materialize_grads(False)
-        values, result = program.forward(inputs)
+        values = program.record(inputs[0], inputs)
         ctx.program = program
-        ctx.small, ctx.values = values[0] is None, values[1 + len(inputs) :]
+        ctx.values = values[1 + len(inputs) :]
         ctx.save_for_backward(*inputs)
         # Not the recorded tensor itself, which would hold its own history: a leak.
-        return result.detach()
+        result: Tensor = values[program.output].detach()
+        return result
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -208,11 +163,8 @@ class _Evaluate(torch.autograd.Function):
         inputs = ctx.saved_tensors
         if torch.is_grad_enabled():
             return (None, *_second_order(ctx.program, inputs, upstream, needed))
-        if ctx.small:
-            values = [None, *(x.detach().numpy() for x in inputs), *ctx.values]
-        else:
-            values = [inputs[0], *inputs, *ctx.values]
-        slopes = ctx.program.backward(values, upstream, needed)
+        values = [inputs[0], *inputs, *ctx.values]
+        slopes = ctx.program.slopes(values, upstream, needed)
         for i, (slope, need) in enumerate(zip(slopes, needed, strict=True)):
             if need and slope is None:
                 slopes[i] = torch.zeros_like(inputs[i])

@@ -1,10 +1,9 @@
 """The steps of a program: operations bound to the places where their operands stand."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +11,6 @@ from hwcost.branches import Branches, merged
 from hwcost.errors import CostError
 from hwcost.primitives import Primitive, Slope, unchanged
 from hwcost.program import BoundSlope, Step, Values
-from hwcost.small import SMALL
 
 
 @dataclass(frozen=True)
@@ -91,25 +89,6 @@ def primitive_step(
 ) -> Step:
     """Return the step that applies a primitive."""
     sources = [place(o) for o in operands]
-
-    def small() -> Step | None:
-        arrays = _arrays(sources)
-        return _step(SMALL[primitive], arrays, own) if primitive in SMALL and arrays else None
-
-    return replace(_step(primitive, sources, own), small=small)
-
-
-def _arrays(sources: Sequence[Any]) -> list[Any] | None:
-    """Sources with arrays instead of tensors; None where a tensor is none of float64 on a CPU."""
-    for source in sources:
-        if isinstance(source, Tensor) and not (
-            source.is_cpu and source.dtype in (torch.float64, torch.bool)
-        ):
-            return None
-    return [s.numpy() if isinstance(s, Tensor) else s for s in sources]
-
-
-def _step(primitive: Primitive, sources: Sequence[Any], own: int) -> Step:
     run = _bound(primitive.forward, sources)
     trace = _bound(primitive.traced, sources) if primitive.traced else run
     slopes = tuple(
@@ -128,15 +107,7 @@ def number_where_step(operands: Sequence[Operand], place: Place, own: int) -> St
         # Two numbers have no dtype of their own: take that of the columns.
         return torch.where(values[mask], one, other).to(values[0].dtype)
 
-    def small() -> Step:
-        numbers = one.item(), other.item()
-
-        def pick(values: Values) -> Any:
-            return np.where(values[mask], *numbers)
-
-        return Step(pick, pick, pick, (mask,))
-
-    return Step(run, run, run, (mask,), small=small)
+    return Step(run, run, run, (mask,))
 
 
 def constant_step(operand: Operand, repeated: bool, place: Place, own: int) -> Step:

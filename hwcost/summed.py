@@ -82,7 +82,7 @@ class Joint:
         if torch.is_grad_enabled() and any(c.requires_grad for c in inputs):
             return _Priced.apply(self, join, weighted, *inputs)  # type: ignore[no-any-return,no-untyped-call]
         gathered = self.gathered(inputs)
-        return join([p.value(g) for p, g in zip(self.programs, gathered, strict=True)])
+        return join([p.run(g[0], g) for p, g in zip(self.programs, gathered, strict=True)])
 
     def gathered(self, columns: Sequence[Tensor]) -> list[list[Tensor]]:
         """Return for each part the columns that it reads, at its rows."""
@@ -134,10 +134,11 @@ class _Priced(torch.autograd.Function):
         ctx.joint, ctx.join, ctx.weighted = joint, join, weighted
         ctx.save_for_backward(*columns)
         gathered = joint.gathered(columns)
-        both = [p.forward(g) for p, g in zip(joint.programs, gathered, strict=True)]
-        ctx.recorded = [values for values, _ in both]
+        pairs = list(zip(joint.programs, gathered, strict=True))
+        ctx.recorded = [program.record(inputs[0], inputs) for program, inputs in pairs]
+        results = [v[p.output] for p, v in zip(joint.programs, ctx.recorded, strict=True)]
         # Not a recorded tensor itself, which would hold its own history: a leak.
-        return join([result for _, result in both]).detach()
+        return join(results).detach()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
@@ -146,7 +147,7 @@ class _Priced(torch.autograd.Function):
         if torch.is_grad_enabled():
             return (None, None, None, *_second_order(joint, ctx.join, columns, needed, grads[0]))
         found = [
-            program.backward(values, upstream, tuple(needed[i] for i in place))
+            program.slopes(values, upstream, tuple(needed[i] for i in place))
             for program, values, upstream, place in zip(
                 joint.programs,
                 ctx.recorded,

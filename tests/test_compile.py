@@ -447,3 +447,26 @@ def test_cases_that_would_multiply_are_refused() -> None:
         expr = sp.Add(one, sp.Piecewise((expr, i < Z), (1, True), evaluate=False), evaluate=False)
     with pytest.raises(FormulaError, match="too large"):
         compile_formula(expr)
+
+
+def test_few_rows_are_computed_like_many() -> None:
+    x, y = sp.symbols("x y", nonnegative=True)
+    case = sp.Piecewise((sp.ceiling(x / 3) * y, x > y), (sp.Max(x, 7) / y, True))
+    formula = compile_formula(sp.Min(case, 40) + sp.Mod(x, 5))
+    many = {
+        n: torch.randint(1, 50, (3000,), dtype=torch.float64).requires_grad_() for n in ("x", "y")
+    }
+    few = {n: c[:20].detach().requires_grad_() for n, c in many.items()}
+    of_many = torch.autograd.grad(formula(many).sum(), list(many.values()))
+    of_few = torch.autograd.grad(formula(few).sum(), list(few.values()))
+    assert torch.equal(formula(few), formula(many)[:20])
+    assert all(torch.equal(a, b[:20]) for a, b in zip(of_few, of_many, strict=True))
+
+
+def test_slopes_that_are_one_array_become_two_tensors() -> None:
+    x, y = (torch.ones(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    formula = compile_formula(sp.Symbol("x") + sp.Symbol("y"))
+    formula({"x": x, "y": y}).sum().backward()
+    assert x.grad is not None and y.grad is not None
+    x.grad += 1
+    assert y.grad.tolist() == [1, 1, 1]

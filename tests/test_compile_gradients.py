@@ -370,3 +370,8 @@ def test_formulas_made_without_gradients_have_slopes_later(
     x = column(2, 3)
     (slope,) = torch.autograd.grad(static({"x": x}).sum(), x, create_graph=True)
     assert slope.tolist() == [1, 1]
+
+
+def test_a_case_that_divides_by_zero_on_rows_of_another_spoils_no_slope() -> None:
+    expr = sp.Piecewise((Y / X + sp.log(X), X > 0), (Y, True))
+    assert slopes(expr, x=column(0, 2), y=column(3, 4)) == {"x": [0, -0.5], "y": [1, 0.5]}
