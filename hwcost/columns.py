@@ -41,6 +41,8 @@ def as_column(name: str, values: Values, rows: int) -> Tensor:
     Raises:
         WorkloadError: values have another shape, or are not numbers.
     """
+    if isinstance(values, Tensor) and values.dtype == torch.float64 and values.shape == (rows,):
+        return values
     try:
         column = torch.as_tensor(values).to(torch.float64)
     except (TypeError, ValueError, RuntimeError):
