@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hwcost.costmodel import CostModel
 from hwcost.errors import CostError, HwcostWarning, UnknownName, UnsupportedOp, WorkloadError
@@ -246,3 +246,14 @@ def test_weights_are_counted_at_the_bits_of_the_engine_that_runs_them() -> None:
         for e in ("digital", "analog")
     }
     assert bytes_on == {"digital": 64 * 32, "analog": 64 * 32 / 4}
+
+
+def test_peak_memory_has_a_slope_in_the_channels_of_the_layer_that_fills_it() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1))
+    table = Workload.trace(net, torch.zeros(1, 3, 8, 8))
+    cout = table.column("cout").clone().requires_grad_()
+    peak = CostModel("counts", "peak_ram").total(table.with_columns(cout=cout))
+    peak.backward()
+    assert peak.item() == 8 * 64 + 4 * 64
+    assert cout.grad is not None
+    assert cout.grad.tolist() == [64, 64]
