@@ -527,12 +527,11 @@ def test_a_parametrization_with_a_layer_inside_is_computed_before() -> None:
 
 
 COLD = """
-import sys, time
+import sys
 from hwcost import trace, zoo
 model, example = zoo.ds_cnn()
-start = time.process_time()
 trace(model, example)
-print(time.process_time() - start, "torch._dynamo" in sys.modules, "sympy" in sys.modules)
+print("torch._dynamo" in sys.modules, "sympy" in sys.modules)
 """
 
 
@@ -547,6 +546,5 @@ def test_the_first_trace_loads_no_compiler() -> None:
         text=True,
         check=True,
     )
-    seconds, dynamo, sympy = run.stdout.split()
+    dynamo, sympy = run.stdout.split()
     assert (dynamo, sympy) == ("False", "False")
-    assert float(seconds) < 0.5
