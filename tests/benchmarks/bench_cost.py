@@ -1,8 +1,8 @@
-"""Speed of tracing, loading and pricing, one thread; run with ``make bench``.
+"""Speed of loading and pricing, one thread; run with ``make bench``.
 
-Targets, on an idle core: resnet18 traced in 60 ms, a 121-layer DenseNet in 400 ms; a platform
-loaded and compiled in 300 ms cold and 1 ms cached; one platform on resnet8 priced with gradient
-in 0.5 ms, three platforms on 50 layers in 5 ms; 5 million rows a second in a table.
+Targets, on an idle core: a platform loaded and compiled in 300 ms cold and 1 ms cached; one
+platform on resnet8 priced with gradient in 0.5 ms, three platforms on 50 layers in 5 ms;
+5 million rows a second in a table.
 """
 
 import resource
@@ -13,64 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from hwcost import CostModel, Workload, load, loading, trace, zoo
 
 torch.set_num_threads(1)
-
-
-class DenseLayer(nn.Module):
-    """Norm, 1x1 conv, norm, 3x3 conv, and the input beside the result."""
-
-    def __init__(self, cin: int, growth: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.BatchNorm2d(cin),
-            nn.ReLU(),
-            nn.Conv2d(cin, 4 * growth, 1, bias=False),
-            nn.BatchNorm2d(4 * growth),
-            nn.ReLU(),
-            nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x, self.body(x)], 1)
-
-
-def densenet121() -> nn.Module:
-    """The 121-layer net of arXiv:1608.06993, table 1."""
-    layers: list[nn.Module] = [
-        nn.Conv2d(3, 64, 7, 2, 3, bias=False),
-        nn.BatchNorm2d(64),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2, 1),
-    ]
-    channels = 64
-    for i, count in enumerate((6, 12, 24, 16)):
-        for _ in range(count):
-            layers.append(DenseLayer(channels, 32))
-            channels += 32
-        if i < 3:
-            layers += [
-                nn.BatchNorm2d(channels),
-                nn.ReLU(),
-                nn.Conv2d(channels, channels // 2, 1, bias=False),
-            ]
-            layers.append(nn.AvgPool2d(2))
-            channels //= 2
-    layers += [nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return nn.Sequential(*layers, nn.Linear(channels, 1000))
-
-
-def test_trace_resnet18(benchmark: Any) -> None:
-    model, example = zoo.resnet18()
-    benchmark(trace, model, example)
-
-
-def test_trace_densenet121(benchmark: Any) -> None:
-    model, example = densenet121(), torch.zeros(1, 3, 224, 224)
-    benchmark(trace, model, example)
 
 
 def test_load_cached(benchmark: Any) -> None:
