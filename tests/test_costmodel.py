@@ -257,3 +257,13 @@ def test_peak_memory_has_a_slope_in_the_channels_of_the_layer_that_fills_it() ->
     assert peak.item() == 8 * 64 + 4 * 64
     assert cout.grad is not None
     assert cout.grad.tolist() == [64, 64]
+
+
+def test_a_row_without_inputs_costs_nothing_whatever_its_outputs_are() -> None:
+    table = convs(cin=[1, 0, 3])
+    cout = table.column("cout").clone().requires_grad_()
+    overhead = loads(
+        TWO_ENGINES.replace("HOW", "max").replace("cycles: macs/8", "cycles: 5 + macs/8")
+    )
+    total = CostModel(overhead).total(table.with_columns(cout=cout))
+    assert total.item() == (5 + 80 / 8) + (5 + 240 / 8)
