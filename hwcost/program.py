@@ -174,9 +174,18 @@ class _Evaluate(torch.autograd.Function):
 def _second_order(
     program: Program, inputs: Sequence[Tensor], upstream: Tensor, needed: Sequence[bool]
 ) -> list[Tensor | None]:
-    """Slopes that can be differentiated again."""
+    return slopes_again(program.trace(inputs[0], inputs), inputs, upstream, needed)
+
+
+def slopes_again(
+    result: Tensor, inputs: Sequence[Tensor], upstream: Tensor, needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """Return slopes that can be differentiated again, for the inputs that need one.
+
+    Args:
+        result: computed from the inputs by operations that torch differentiates.
+    """
     targets = [x for x, need in zip(inputs, needed, strict=True) if need]
-    result = program.trace(inputs[0], inputs)
     if not result.requires_grad:
         return [torch.zeros_like(x) if n else None for x, n in zip(inputs, needed, strict=True)]
     found = iter(

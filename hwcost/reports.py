@@ -10,7 +10,7 @@ from hwcost.reports_compare import Comparison, Entry
 from hwcost.reports_costs import (
     AnyPlatform,
     Mapped,
-    check_metrics,
+    check_names,
     known_metrics,
     no_own_warnings,
     prepared,
@@ -96,7 +96,7 @@ def compare(
     """
     targets = _platforms(platforms)
     chosen = [metrics] if isinstance(metrics, str) else list(metrics or usual_metrics(targets))
-    check_metrics(chosen, targets)
+    check_names(targets, chosen, mapping, place_by)
     named = named_models(models, input_shape)
     entries: list[Entry] = []
     for one in named:
@@ -171,8 +171,7 @@ def table(
     """
     targets = _platforms(platforms)
     chosen = [metrics] if isinstance(metrics, str) else metrics
-    if chosen is not None:
-        check_metrics(chosen, targets)
+    check_names(targets, chosen or (), mapping, place_by)
     parts = []
     for one in named_models(models, input_shape):
         for platform in targets:

@@ -208,14 +208,25 @@ def no_own_warnings() -> Iterator[None]:
         yield
 
 
-def check_metrics(metrics: Sequence[str], platforms: Sequence[Platform]) -> None:
-    """Raise for a metric that none of the platforms has.
+def check_names(
+    platforms: Sequence[Platform],
+    metrics: Sequence[str],
+    mapping: Mapped | None,
+    place_by: str | None,
+) -> None:
+    """Raise for a metric or an engine that was asked for and none of the platforms has.
 
     Raises:
-        UnknownName: names the nearest metric.
+        UnknownName: names the nearest one.
     """
     known = list(dict.fromkeys(name for p in platforms for name in p.metrics))
-    for metric in metrics:
-        if metric not in known:
-            hint = suggestion(metric, known)
-            raise UnknownName(f"none of the platforms has a metric {metric!r}{hint}")
+    _check_known("a metric", [*metrics, *([place_by] if place_by else [])], known)
+    placed = [mapping] if isinstance(mapping, str) else list((mapping or {}).values())
+    _check_known("an engine", placed, list(dict.fromkeys(e for p in platforms for e in p.engines)))
+
+
+def _check_known(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            hint = suggestion(name, known)
+            raise UnknownName(f"none of the platforms has {what} {name!r}{hint}")

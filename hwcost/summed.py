@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hwcost.compile import Formula
-from hwcost.program import Program, is_plain
+from hwcost.program import Program, is_plain, slopes_again
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,12 +175,4 @@ def _second_order(
             if part.formula is not None
         ]
     )
-    targets = [c for c, need in zip(columns, needed, strict=True) if need]
-    if not result.requires_grad:
-        return [torch.zeros_like(c) if n else None for c, n in zip(columns, needed, strict=True)]
-    found = iter(
-        torch.autograd.grad(
-            result, targets, upstream, create_graph=True, allow_unused=True, materialize_grads=True
-        )
-    )
-    return [next(found) if need else None for need in needed]
+    return slopes_again(result, columns, upstream, needed)

@@ -3,6 +3,7 @@
 import json
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -576,3 +577,17 @@ CONV = {"cin": 3, "cout": 8, "kh": 3, "kw": 3, "ih": 6, "iw": 6, "oh": 4, "ow": 
 )
 def test_sizes_read_like_shapes(kind: str, sizes: dict[str, float], text: str) -> None:
     assert sizes_text(kind, sizes) == text
+
+
+@pytest.mark.parametrize("make", [compare, table])
+@pytest.mark.parametrize("mapping", ["clustr", {"stem.conv": "clustr"}])
+def test_an_engine_that_no_platform_has_is_an_error(
+    make: Callable[..., object], mapping: str | dict[str, str]
+) -> None:
+    with pytest.raises(UnknownName, match="has an engine 'clustr'; did you mean 'cluster'"):
+        make("resnet8", ["gap8_compute", "diana"], mapping=mapping)
+
+
+def test_a_metric_to_place_by_that_no_platform_has_is_an_error() -> None:
+    with pytest.raises(UnknownName, match="has a metric 'latncy'; did you mean 'latency'"):
+        compare("resnet8", ["diana"], place_by="latncy")
