@@ -10,6 +10,7 @@ HwcostError
 +-- UnsupportedOp       the platform has no formula for an op
 +-- PrecisionError      an engine cannot compute at these bits
 +-- CostError           a cost came out as NaN or infinite
++-- SearchError         a search cannot be set up, or went wrong
 +-- MissingLibrary      a library that only this needs is not installed
 """
 
@@ -55,6 +56,10 @@ class PrecisionError(HwcostError, ValueError):
 
 class CostError(HwcostError, ValueError):
     """A formula gave NaN or infinity for sizes that the model has."""
+
+
+class SearchError(HwcostError, ValueError):
+    """A search finds nothing to decide, two methods want one decision, or a loss became NaN."""
 
 
 class MissingLibrary(HwcostError, ImportError):

@@ -4,7 +4,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -48,29 +48,64 @@ def trace(
     Raises:
         TraceError: the example is missing or does not fit, the model raises, or it runs no op.
     """
+    traced = run(model, example, input_shape=input_shape, input_example=input_example)
+    if traced.workload.structure.warnings:
+        warnings.warn("; ".join(traced.workload.structure.warnings), HwcostWarning, stacklevel=2)
+    return traced.workload.with_precision(w_bits, a_bits)
+
+
+class Traced(NamedTuple):
+    """A run of a model: its table, the index of the call that each row stands for, its inputs."""
+
+    workload: Workload
+    calls: Sequence[int]
+    recording: Recording
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def run(
+    model: nn.Module,
+    example: Any = None,
+    *,
+    input_shape: Shape | None = None,
+    input_example: Any = None,
+) -> Traced:
+    """Return what ``trace`` learns about a model, without its warnings; arguments as there."""
     if not isinstance(model, nn.Module):
         found = f"the class {model.__name__!r}" if isinstance(model, type) else type(model).__name__
         raise TraceError(f"trace(...) needs an nn.Module; got {found}")
     found = _example(model, example, input_shape, input_example)
-    recording = _recorded(model, found, made=input_shape is not None)
+    recording, args, kwargs = _recorded(model, found, made=input_shape is not None)
+    return _traced(model, recording, args, kwargs)
+
+
+def rerun(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
+    """Return what ``run`` does, on the inputs that an earlier run found."""
+    return _traced(model, record(model, args, kwargs), args, kwargs)
+
+
+def _traced(
+    model: nn.Module, recording: Recording, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Traced:
     lifted = lift(recording)
     if not lifted.kinds:
         raise TraceError(_nothing(model, recording))
-    if lifted.warnings:
-        warnings.warn("; ".join(lifted.warnings), HwcostWarning, stacklevel=2)
-    return _workload(lifted).with_precision(w_bits, a_bits)
+    return Traced(_workload(lifted), lifted.calls, recording, args, kwargs)
 
 
-def _recorded(model: nn.Module, example: Any, made: bool) -> Recording:
+def _recorded(
+    model: nn.Module, example: Any, made: bool
+) -> tuple[Recording, tuple[Any, ...], dict[str, Any]]:
     """Run the model; an example that was ``made`` up may be of the wrong type."""
     args, kwargs = _arguments(model, example)
     try:
-        return record(model, args, kwargs)
+        return record(model, args, kwargs), args, kwargs
     except TraceError as error:
         whole = tuple(a.new_zeros(a.shape, dtype=torch.int64) for a in args) if made else ()
         try:
             if whole:
-                return record(model, whole, {})
+                return record(model, whole, {}), whole, {}
         except TraceError:
             raise error from error.__cause__
         raise

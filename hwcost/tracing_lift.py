@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import gcd
 from typing import NamedTuple
 
+from hwcost.recorder_alternatives import ALTERNATIVES
 from hwcost.recorder_values import Call, Recording, Ref, refs_in
 from hwcost.structure import Buffers
 from hwcost.tracing_facts import Facts, Row
@@ -34,12 +35,17 @@ _LAYERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Lifted:
-    """Rows as columns of equal length, buffers, and a line for each op that nobody knew."""
+    """Rows as columns of equal length, buffers, and a line for each op that nobody knew.
+
+    ``calls`` is the index of the recorded call that each row stands for, the last where it stands
+    for several.
+    """
 
     kinds: Sequence[str]
     sizes: Sequence[dict[str, float]]
     functions: Sequence[str]
     layers: Sequence[str]
+    calls: Sequence[int]
     buffers: Buffers
     warnings: tuple[str, ...]
     samples: int
@@ -89,6 +95,7 @@ class _Lifting:
         self.patterns = attentions(facts)
         self.rows: list[tuple[str, dict[str, float]]] = []
         self.named: list[Named] = []
+        self.calls: list[int] = []
         self.unknown: list[tuple[int, str]] = []
         self.stored = Stored(facts)
         for index, call in enumerate(recording.calls):
@@ -139,6 +146,7 @@ class _Lifting:
             return
         if not self._is_absorbed(index, call, new):
             self._emit(self._run_of(index, call, new, written))
+            self.calls += [index] * (len(self.rows) - len(self.calls))
         facts.data |= changed
 
     def _is_live(self, call: Call) -> bool:
@@ -160,6 +168,9 @@ class _Lifting:
             self.facts.unpadded[self.facts.storage(ref)] = source
         if pads or (copies and call.outer in _NO_COPIES_IN):
             self.memory.share(call.args[0], new)
+            return True
+        if call.op.name == ALTERNATIVES:
+            self.memory.share(call.inputs[0], new)
             return True
         return False
 
@@ -228,6 +239,7 @@ class _Lifting:
             sizes=[sizes for _, sizes in self.rows],
             functions=[named.function for named in self.named],
             layers=layers,
+            calls=self.calls,
             buffers=self.memory.finished(len(self.rows)),
             warnings=tuple(_warning(layers[row], op) for row, op in self.unknown),
             samples=self.samples,

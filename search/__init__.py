@@ -7,4 +7,33 @@ and ``isinstance`` would tell the two apart.
 if __name__ != "hwcost.search":
     raise ImportError("this package is named 'hwcost.search'; write `import hwcost.search`")
 
-__all__: list[str] = []
+from hwcost.search.attention import Attention
+from hwcost.search.base import Search
+from hwcost.search.choice import Choice, PITSuperNetModule, SuperNetModule
+from hwcost.search.layers import PITConv1d, PITConv2d, PITConv3d, PITLinear
+from hwcost.search.method import Method
+from hwcost.search.pit import PIT
+from hwcost.search.pit_supernet import PITSuperNet
+from hwcost.search.recalibrate import recalibrate_bn
+from hwcost.search.regularizers import DUCCIO, BaseRegularizer, Constraint
+from hwcost.search.supernet import SuperNet
+
+__all__ = [
+    "DUCCIO",
+    "PIT",
+    "Attention",
+    "BaseRegularizer",
+    "Choice",
+    "Constraint",
+    "Method",
+    "PITConv1d",
+    "PITConv2d",
+    "PITConv3d",
+    "PITLinear",
+    "PITSuperNet",
+    "PITSuperNetModule",
+    "Search",
+    "SuperNet",
+    "SuperNetModule",
+    "recalibrate_bn",
+]

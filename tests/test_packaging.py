@@ -31,7 +31,7 @@ PUBLIC = {
     *("load", "available", "Platform", "CostModel", "Workload", "trace"),
     *("report", "compare", "table", "zoo"),
     *("HwcostError", "DescriptorError", "FormulaError", "UnitError", "UnknownName"),
-    *("WorkloadError", "TraceError", "UnsupportedOp", "PrecisionError", "CostError"),
+    *("WorkloadError", "TraceError", "UnsupportedOp", "PrecisionError", "CostError", "SearchError"),
     "HwcostWarning",
 }
 

@@ -1,0 +1,48 @@
+"""Search in a convolutional network that reads glyphs of fonts it has not seen."""
+
+from dataclasses import replace
+
+from data_glyphs import CLASSES, load_glyphs
+from running import main
+from samples import Data
+from searching import Plan, Task
+from torch import nn
+
+
+def block(cin: int, cout: int, kernel: int, stride: int) -> list[nn.Module]:
+    """Return the layers of a convolution."""
+    conv = nn.Conv2d(cin, cout, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return [conv, nn.BatchNorm2d(cout), nn.ReLU()]
+
+
+def cnn() -> nn.Module:
+    """Return the network to search in: 28x28 pixels, then 14x14, 7x7 and 4x4."""
+    layers = block(1, 16, 5, 2)
+    for cin, cout, stride in ((16, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1)):
+        layers += block(cin, cout, 3, stride)
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.1)]
+    return nn.Sequential(*layers, nn.Linear(64, len(CLASSES)))
+
+
+def few_glyphs() -> Data:
+    """Return an eighth of the glyphs."""
+    return load_glyphs(copies=2, test_copies=2)
+
+
+TASK = Task(
+    load=load_glyphs,
+    nets={"CNN": cnn},
+    costs={"latency": "gap8_compute:latency", "params": "counts:params"},
+    targets={"latency": "40 %", "params": "20 %"},
+    strengths=(0.1, 0.3, 1.0, 3.0, 10.0),
+    plan=Plan(8, 8, 8),
+)
+FAST = replace(
+    TASK,
+    load=few_glyphs,
+    strengths=(0.3, 3.0),
+    plan=Plan(4, 4, 4),
+)
+
+if __name__ == "__main__":
+    main(TASK, FAST)

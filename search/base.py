@@ -1,0 +1,289 @@
+"""Search: a network, what is to be decided about it, and what the decisions cost."""
+
+import copy
+from collections.abc import Hashable, Iterable, Sequence
+from contextlib import ExitStack
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from hwcost.errors import SearchError
+from hwcost.search.alive import Alive
+from hwcost.search.attention import slow_path
+from hwcost.search.cells import channel_cells
+from hwcost.search.channels import find_channels
+from hwcost.search.costs import Cost, Costs, Specification
+from hwcost.search.gates import Sampling
+from hwcost.search.method import Method
+from hwcost.search.norms import MaskedNorm
+from hwcost.search.rnn import MaskedInput
+from hwcost.search.slicing import slice_channels
+from hwcost.search.summary import Summary, summarise
+from hwcost.search.swap import add_transform, owners, refuse_searched, replace_forward, restore
+from hwcost.search.table import Table
+from hwcost.search.trained import Trained
+from hwcost.search.weights import Mask, Masks, WeightMask
+from hwcost.tracing import rerun, run
+from hwcost.workload import Workload
+
+#: Modules with a fused path in evaluation mode.
+ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+
+
+class Search(Trained):
+    """A deep copy of a model in which channels, kernels, branches, ... are trainable.
+
+    Args:
+        model: the network; it is copied and never changed.
+        example: an input, as for ``hwcost.trace``.
+        methods: what decides: ``[PIT(exclude_names=...), SuperNet()]``.
+        cost: a CostModel, ``"PLATFORM:METRIC"``, a function from a Workload to a scalar tensor,
+            or a dict of these.
+        input_shape: in place of an example, the shape of the input without the batch.
+        input_example: another name of ``example``.
+        seed: of whatever is drawn at random.
+
+    Attributes:
+        model: the searched network, of the user's own class.
+        channels: which channels stand or fall together.
+        workload_reference: the table before the first step; what ``relative`` costs refer to.
+        reference: name -> the cost of that table.
+
+    Raises:
+        SearchError: there is nothing to decide, or a cost is not understood.
+        TraceError: the model does not run on the example.
+        UnsupportedOp: a cost's platform cannot price a layer.
+    """
+
+    #: The method of a subclass that has one: without a model, the class makes this.
+    method: ClassVar[type[Method] | None] = None
+
+    def __new__(cls, model: nn.Module | None = None, *args: Any, **options: Any) -> Any:
+        """Return a search, or its method alone where no model is given."""
+        if cls.method is not None and model is None and "model" not in options:
+            return cls.method(*args, **options)
+        return super().__new__(cls)
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example: Any = None,
+        methods: Iterable[Method] = (),
+        *,
+        cost: Costs = "counts:params",
+        input_shape: Sequence[Any] | None = None,
+        input_example: Any = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        refuse_searched(model)
+        costs = Specification(cost)
+        self.model = copy.deepcopy(model)
+        self.methods = nn.ModuleList(methods)
+        self.sampling = Sampling(seed)
+        for method in self.each_method():
+            method.prepare(self.model)
+        self.traced = run(self.model, example, input_shape=input_shape, input_example=input_example)
+        self.channels = find_channels(
+            self.model, self.traced.recording, args=self.traced.args, kwargs=self.traced.kwargs
+        )
+        self.alive = Alive(self.channels)
+        self._has_attention = any(isinstance(m, ATTENTION) for m in self.model.modules())
+        self._trainable = {n for n, p in self.model.named_parameters() if p.requires_grad}
+        self.masks = Masks(self._binary)
+        self._masked: dict[str, Mask] = {}
+        self._entries = self.channels.n_classes
+        for method in self.each_method():
+            method.attach(self)
+        self._mask_readers()
+        cells = [*channel_cells(self.traced, self.channels)]
+        for method in self.each_method():
+            cells += method.cells()
+        self._table = Table(self.traced.workload, cells, self._entries)
+        self._exported: tuple[Hashable, Workload] | None = None
+        with torch.no_grad():
+            self.workload_reference = self.workload()
+        self.cost_specification = costs
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the network under the present decisions."""
+        if self.training:
+            for method in self.each_method():
+                method.project()
+        with ExitStack() as stack:
+            stack.enter_context(self.masks.shared())
+            for method in self.each_method():
+                stack.enter_context(method.shared())
+            if self._has_attention:
+                stack.enter_context(slow_path())
+            return self.model(*args, **kwargs)
+
+    @property
+    def cost(self) -> Tensor:
+        """The cost of the present soft decisions, a scalar; only if the search has one cost."""
+        return self.get_cost()
+
+    @property
+    def cost_specification(self) -> dict[str, Cost]:
+        """The costs by name; set it to any form that ``cost=`` takes."""
+        return dict(self._costs.models)
+
+    @cost_specification.setter
+    def cost_specification(self, costs: Costs | Specification) -> None:
+        found = costs if isinstance(costs, Specification) else Specification(costs)
+        with torch.no_grad():
+            reference = {n: found.price(n, self.workload_reference) for n in found.models}
+        self._costs, self.reference = found, reference
+
+    def cost_unit(self, name: str | None = None) -> str:
+        """Return the unit of a cost, "" where it has none."""
+        return self._costs.unit(name or self._costs.only())
+
+    def get_cost(
+        self, name: str | None = None, hard: bool = False, relative: bool = False
+    ) -> Tensor:
+        """Return a cost of the present decisions, a scalar.
+
+        Args:
+            name: which cost, if there are several.
+            hard: the cost of what ``export`` returns now, without a gradient; otherwise that of
+                the soft decisions, differentiable in them.
+            relative: divide by the cost of the network before the search.
+
+        Raises:
+            UnknownName: no such cost.
+            SearchError: several costs and no name, or a decision is NaN.
+        """
+        name = self._costs.only() if name is None else name
+        self._costs[name]
+        try:
+            cost = self._costs.price(name, self.workload(hard))
+        except ValueError:
+            self._refuse_nan()
+            raise
+        return cost / self.reference[name].to(cost) if relative else cost
+
+    def workload(self, hard: bool = False) -> Workload:
+        """Return the op table: of the soft decisions, or, if hard, of the exported network."""
+        if not hard:
+            return self._table(self._soft())
+        key = tuple(method.decisions() for method in self.each_method())
+        key = (self.alive.hard().numpy().tobytes() if self.channels.n_classes else b"", *key)
+        if self._exported is None or self._exported[0] != key:
+            exported = rerun(self.export(), self.traced.args, self.traced.kwargs)
+            self._exported = key, exported.workload
+        return self._exported[1]
+
+    def export(self) -> nn.Module:
+        """Return the network that the present decisions make, of the user's own classes.
+
+        Its weights are copies. In evaluation mode it computes what the search computes.
+        """
+        self._refuse_nan()
+        memo = {id(kept): kept for kept in (self.masks, *self.methods)}
+        exported = copy.deepcopy(self.model, memo)
+        restore(exported)
+        for name, parameter in exported.named_parameters():
+            parameter.requires_grad_(name in self._trainable)
+        slice_channels(exported, self.channels, self.alive.hard())
+        for method in sorted(self.each_method(), key=lambda method: method.restructures):
+            exported = method.export(exported)
+        for parameter in exported.parameters():
+            parameter.grad = None
+        return exported
+
+    def kept(self) -> dict[str, str]:
+        """Return why layers keep all their channels: weight -> reason."""
+        return dict(self.channels.frozen)
+
+    def summary(self) -> Summary:
+        """Return what is decided now, what stays and why, and the costs; print it."""
+        return summarise(self)
+
+    @property
+    def temperature(self) -> float:
+        """The temperature of all choices."""
+        return self.sampling.temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        self.sampling.temperature = value
+
+    def reserve(self, entries: int) -> int:
+        """Return where a method's entries begin in the vector of decisions."""
+        start = self._entries
+        self._entries += entries
+        return start
+
+    def mask_weight(self, name: str, entries: Tensor) -> None:
+        """Multiply a weight by decisions wherever it is read.
+
+        Args:
+            name: of the parameter.
+            entries: places in the vector of decisions, -1 for 1; int64, of a shape that
+                broadcasts to the weight's.
+        """
+        if name in self._masked:
+            self.masks.multiply(self._masked[name], entries)
+            return
+        self._masked[name] = self.masks.add(entries)
+        for module, attribute in owners(self.model, self._parameter(name)):
+            add_transform(module, attribute, WeightMask(self._masked[name]))
+
+    def _parameter(self, name: str) -> nn.Parameter:
+        """Return a parameter as it is stored."""
+        path, _, attribute = name.rpartition(".")
+        found = self.model.get_submodule(path)._parameters[attribute]
+        assert found is not None
+        return found
+
+    def _mask_readers(self) -> None:
+        """Let all who mix channels leave dead ones out, if any can die."""
+        if not self.alive.factors:
+            return
+        for name, cuts in self.channels.cuts.items():
+            if name.rpartition(".")[0] in self.channels.inputs:
+                continue
+            for cut in cuts:
+                if cut.role == "in":
+                    shape = [1] * self._parameter(name).dim()
+                    shape[cut.dim] = -1
+                    self.mask_weight(name, cut.classes.view(shape))
+        for path, norm in self.channels.norms.items():
+            mask = self.masks.add(norm.classes)
+            replace_forward(self.model.get_submodule(path), MaskedNorm(mask))
+        for path, classes in self.channels.inputs.items():
+            mask = self.masks.add(classes)
+            replace_forward(self.model.get_submodule(path), MaskedInput(mask))
+
+    def _soft(self) -> Tensor:
+        """Return the vector of decisions as costs count them."""
+        parts = [self.alive.soft()]
+        parts += [e for m in self.each_method() if (e := m.entries()) is not None]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _binary(self) -> Tensor:
+        """Return the vector of decisions as readers see them."""
+        parts = [self.alive.binary()]
+        parts += [e for m in self.each_method() if (e := m.binary_entries()) is not None]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _refuse_nan(self) -> None:
+        for name, parameter in self.named_nas_parameters():
+            if not bool(parameter.detach().isfinite().all()):
+                raise SearchError(
+                    f"decision {name!r} is NaN or infinite; the loss of an earlier step was so too"
+                )
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Pickle without ``__new__``, which needs a model."""
+        return _blank, (type(self),), self.__getstate__()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_exported": None}
+
+
+def _blank(cls: type[Search]) -> Search:
+    search: Search = nn.Module.__new__(cls)
+    return search

@@ -1,0 +1,94 @@
+"""One reading of a recording: what its code may mean where it can mean several things."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hwcost.recorder_values import Recording
+from hwcost.search.channels_flow import Flow
+from hwcost.search.channels_result import result
+from hwcost.search.channels_values import Axis
+from hwcost.search.channels_walk import walk
+
+
+@dataclass(eq=False)
+class Reading:
+    """One way to read a recording.
+
+    Attributes:
+        recording: the run.
+        fixed: names of parameters that must stay whole.
+        choices: index of a call -> which way to read it.
+        kept: name of a weight -> why its output channels stay.
+        tried: calls, and ways to read them that failed.
+    """
+
+    recording: Recording
+    fixed: frozenset[str] = frozenset()
+    choices: dict[int, int] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    tried: frozenset[tuple[int, int]] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.flow: Flow = walk(self.recording, self.choices, self.kept, self.fixed)
+        self.channels, self._classes = result(self.flow)
+
+    @property
+    def score(self) -> tuple[int, int]:
+        """How many weights have channels that can go, and how many of these there are."""
+        weights = sum(len(axis.producers) for axis in self.channels.axes)
+        return weights, self.channels.n_classes
+
+    def kind(self, index: int) -> tuple[str, str, int]:
+        """Return what a call that can be read in several ways has in common with others."""
+        call, site = self.recording.calls[index], self.flow.sites[index]
+        return call.op.name, self.recording.scopes[call.scope].cls, site.options
+
+    def is_frozen(self, index: int) -> bool:
+        """Whether no channel that a call can divide in several ways can go."""
+        return bool((self._classes[self.flow.sites[index].labels] < 0).all())
+
+    def read_as(self, kind: tuple[str, str, int], way: int) -> "Reading":
+        """Return a reading with calls of one kind read in one way."""
+        sites = [i for i in self.flow.sites if self.kind(i) == kind]
+        choices = self.choices | dict.fromkeys(sites, way)
+        return Reading(self.recording, self.fixed, choices, self.kept, self.tried)
+
+    def without(self, culprits: Mapping[Axis, str]) -> "Reading":
+        """Return a reading in which these axes are read in another way, or stay."""
+        choices, kept = dict(self.choices), dict(self.kept)
+        tried = self.tried | {(i, choices.get(i, 0)) for i in self.flow.sites}
+        for axis, fault in culprits.items():
+            kinds = {self.kind(index) for index in self._sites(axis)}
+            moves = {i: w for i in self.flow.sites if self.kind(i) in kinds for w in self._left(i)}
+            choices |= moves
+            if not moves:
+                reason = f"the model's code fixes the size: {fault}"
+                kept |= dict.fromkeys(axis.producers, reason)
+        return Reading(self.recording, self.fixed, choices, kept, tried)
+
+    def without_all(self) -> "Reading":
+        """Return a reading in which all channels stay."""
+        kept = dict.fromkeys(self.flow.producers, "the model's code fixes the sizes")
+        return Reading(self.recording, self.fixed, self.choices, kept)
+
+    def _sites(self, axis: Axis) -> list[int]:
+        found = []
+        for index, site in self.flow.sites.items():
+            classes = self._classes[site.labels]
+            if bool(((classes >= axis.start) & (classes < axis.start + axis.size)).any()):
+                found.append(index)
+        return found
+
+    def _left(self, index: int) -> list[int]:
+        """Return the next way to read a call, none if all failed."""
+        now = self.choices.get(index, 0)
+        ways = range(self.flow.sites[index].options)
+        return [way for way in ways if way != now and (index, way) not in self.tried][:1]
+
+
+def best(first: Reading) -> Reading:
+    """Return a reading, or one that frees more layers where it freezes some."""
+    for kind in dict.fromkeys(first.kind(i) for i in first.flow.sites if first.is_frozen(i)):
+        others = [first.read_as(kind, way) for way in range(1, kind[2] - 1)]
+        first = max(first, *others, key=lambda reading: reading.score) if others else first
+    return first

@@ -1,0 +1,134 @@
+"""What modules say about their channels, after these were removed."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from hwcost.recorder_values import without_compiler
+from hwcost.search.channels_values import Channels
+
+
+class _Kept:
+    """Which channels are kept, for the module at a path.
+
+    Args:
+        channels: of the model.
+        keep: bool, shape ``(n_classes + 1,)``; the last stands for -1.
+    """
+
+    def __init__(self, channels: Channels, keep: Tensor, path: str) -> None:
+        self.channels, self.keep, self.path = channels, keep, path
+
+    def count(self, classes: Mapping[str, Tensor], usual: int) -> int:
+        """Return how many channels of this module are kept."""
+        own = classes.get(self.path)
+        return usual if own is None else int(self.keep[own].sum())
+
+    @property
+    def features(self) -> Mapping[str, Tensor]:
+        return self.channels.features
+
+
+def set_attributes(model: nn.Module, channels: Channels, keep: Tensor) -> None:
+    """Set every module's numbers of channels to those of its cut parameters."""
+    for path, module in model.named_modules():
+        kept = _Kept(channels, keep, without_compiler(path))
+        for cls, setter in SETTERS.items():
+            if isinstance(module, cls):
+                setter(module, kept)
+        if not isinstance(module, nn.LayerNorm) and kept.path in channels.norms:
+            _set_own_norm(module, kept)
+
+
+def _set_conv(module: Any, kept: _Kept) -> None:
+    """Groups shrink with the channels unless a group's own channels did."""
+    turned = isinstance(module, _ConvTransposeNd)
+    before, weight = (module.in_channels, module.out_channels), module.weight
+    per_group = before[1 if turned else 0] // module.groups
+    whole, part = weight.shape[0], weight.shape[1]
+    if module.groups > 1 and part == per_group:
+        module.groups = module.groups * whole // before[0 if turned else 1]
+    part *= module.groups
+    module.in_channels, module.out_channels = (whole, part) if turned else (part, whole)
+
+
+def _set_linear(module: Any, kept: _Kept) -> None:
+    module.out_features, module.in_features = module.weight.shape
+
+
+def _set_per_channel(module: Any, kept: _Kept) -> None:
+    given = module.weight if module.weight is not None else module.running_mean
+    size = kept.count(kept.features, module.num_features)
+    module.num_features = size if given is None else len(given)
+
+
+def _set_layer_norm(module: Any, kept: _Kept) -> None:
+    if module.weight is not None:
+        module.normalized_shape = tuple(module.weight.shape)
+        return
+    norm = kept.channels.norms.get(kept.path)
+    if norm is not None:
+        table = kept.keep[norm.classes].view(module.normalized_shape)
+        rank = table.dim()
+        others = [tuple(d for d in range(rank) if d != dim) for dim in range(rank)]
+        sizes = [int((table.any(o) if o else table).sum()) for o in others]
+        module.normalized_shape = tuple(sizes)
+
+
+def _set_group_norm(module: Any, kept: _Kept) -> None:
+    before = module.num_channels
+    size = kept.count(kept.features, before)
+    if kept.path not in kept.channels.norms and size < before:
+        module.num_groups = module.num_groups * size // before
+    module.num_channels = size
+
+
+def _set_prelu(module: Any, kept: _Kept) -> None:
+    module.num_parameters = module.weight.numel()
+
+
+def _set_embedding(module: Any, kept: _Kept) -> None:
+    module.embedding_dim = module.weight.shape[1]
+
+
+def _set_recurrent(module: Any, kept: _Kept) -> None:
+    size = kept.count(kept.channels.inputs, module.input_size)
+    if size < module.input_size:
+        module.input_size = size
+        if module.weight_ih_l0.is_cuda:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                module.flatten_parameters()
+
+
+def _set_cell(module: Any, kept: _Kept) -> None:
+    module.input_size = module.weight_ih.shape[1]
+
+
+def _set_own_norm(module: nn.Module, kept: _Kept) -> None:
+    """A user's own layer norm often has the attribute of torch's."""
+    shape = getattr(module, "normalized_shape", None)
+    weight = getattr(module, "weight", None)
+    if isinstance(shape, (tuple, list, torch.Size)) and isinstance(weight, Tensor):
+        object.__setattr__(module, "normalized_shape", type(shape)(weight.shape))
+
+
+#: Type of a module -> what sets its numbers of channels.
+SETTERS: dict[type[nn.Module], Callable[[Any, _Kept], None]] = {
+    _ConvNd: _set_conv,
+    nn.Linear: _set_linear,
+    _NormBase: _set_per_channel,
+    nn.LayerNorm: _set_layer_norm,
+    nn.RMSNorm: _set_layer_norm,
+    nn.GroupNorm: _set_group_norm,
+    nn.PReLU: _set_prelu,
+    nn.Embedding: _set_embedding,
+    nn.EmbeddingBag: _set_embedding,
+    nn.RNNBase: _set_recurrent,
+    nn.RNNCellBase: _set_cell,
+}

@@ -1,0 +1,159 @@
+"""Modules of a copied model made searchable by changing their class, and back.
+
+The new class is a subclass of the user's own: attributes, ``isinstance`` and names stay. A
+parameter that a search changes is read through a property of that class, so that every reader
+gets the changed one: the module's own forward, a functional call, code that asks for its dtype.
+"""
+
+import copyreg
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from hwcost.errors import SearchError
+from hwcost.search.trained import Trained
+
+#: Attribute of a swapped module: parameter name -> the transforms that its readers see, in order.
+TRANSFORMS = "_search_transforms"
+
+#: Attribute of a swapped module whose forward is replaced.
+FORWARD = "_search_forward"
+
+
+class Transform(Protocol):
+    """What a search does to a parameter before it is used."""
+
+    def __call__(self, parameter: Tensor) -> Tensor: ...
+
+
+class Forward(Protocol):
+    """What runs in place of a module's forward."""
+
+    def __call__(self, module: Any, *args: Any, **kwargs: Any) -> Any: ...
+
+
+def add_transform(module: nn.Module, name: str, transform: Transform) -> None:
+    """Let every reader of a module's parameter see ``transform(parameter)``, after earlier ones."""
+    transforms: dict[str, tuple[Transform, ...]] = dict(getattr(module, TRANSFORMS, {}))
+    transforms[name] = (*transforms.get(name, ()), transform)
+    module.__dict__[TRANSFORMS] = transforms
+    _swap(module)
+
+
+def replace_forward(module: nn.Module, forward: Forward) -> None:
+    """Run ``forward(module, ...)`` in place of the module's own."""
+    module.__dict__[FORWARD] = forward
+    _swap(module)
+
+
+def is_swapped(module: nn.Module) -> bool:
+    """Whether the module's class is one that this file made."""
+    return hasattr(type(module), "_search_base")
+
+
+def user_forward(module: nn.Module) -> Callable[..., Any]:
+    """Return the forward of the class that the module had before it was made searchable."""
+    return user_class(module).forward
+
+
+def user_class(module: nn.Module) -> type[nn.Module]:
+    """Return the class that the module had before it was made searchable."""
+    base: type[nn.Module] = getattr(type(module), "_search_base", type(module))
+    return base
+
+
+def restore(model: nn.Module) -> None:
+    """Give every module its own class back; parameters are left as they are stored."""
+    for module in model.modules():
+        if is_swapped(module):
+            module.__class__ = user_class(module)
+            module.__dict__.pop(TRANSFORMS, None)
+            module.__dict__.pop(FORWARD, None)
+
+
+def owners(model: nn.Module, parameter: nn.Parameter) -> list[tuple[nn.Module, str]]:
+    """Return every module that holds a parameter, and under which name."""
+    return [
+        (module, name)
+        for module in model.modules()
+        for name, own in module._parameters.items()
+        if own is parameter
+    ]
+
+
+def refuse_searched(model: nn.Module) -> None:
+    """Refuse what is no model, and one that holds a search already.
+
+    Raises:
+        SearchError: it says which.
+    """
+    if not isinstance(model, nn.Module):
+        found = f"the class {model.__name__!r}" if isinstance(model, type) else type(model).__name__
+        raise SearchError(f"a search needs an nn.Module; got {found}")
+    for path, module in model.named_modules():
+        if is_swapped(module) or isinstance(module, Trained):
+            where = f"its layer {path!r}" if path else type(module).__name__
+            raise SearchError(f"the model is already searched: {where}; pass the original")
+
+
+def _swap(module: nn.Module) -> None:
+    names = tuple(sorted(getattr(module, TRANSFORMS, {})))
+    module.__class__ = _subclass(user_class(module), names, FORWARD in module.__dict__)
+
+
+#: Classes made so far: equal changes of a class give one class.
+_MADE: dict[tuple[type[nn.Module], tuple[str, ...], bool], type[nn.Module]] = {}
+
+
+def _subclass(base: type[nn.Module], names: tuple[str, ...], forward: bool) -> type[nn.Module]:
+    key = base, names, forward
+    if key not in _MADE:
+        _MADE[key] = _make(*key)
+    return _MADE[key]
+
+
+def _make(base: type[nn.Module], names: tuple[str, ...], forward: bool) -> type[nn.Module]:
+    members: dict[str, Any] = {name: _parameter(name) for name in names}
+    members |= {"_search_base": base, "__reduce_ex__": _reduce_ex, "__module__": base.__module__}
+    members |= {"__doc__": base.__doc__, "__qualname__": base.__qualname__}
+    if forward:
+        members["forward"] = _forward
+    return type(base.__name__, (base,), members)
+
+
+def _parameter(name: str) -> property:
+    def read(self: nn.Module) -> Tensor | None:
+        value: Tensor | None = self._parameters[name]
+        transforms: Mapping[str, tuple[Transform, ...]] = self.__dict__[TRANSFORMS]
+        for transform in transforms[name]:
+            value = None if value is None else transform(value)
+        return value
+
+    return property(read)
+
+
+def _forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    return self.__dict__[FORWARD](self, *args, **kwargs)
+
+
+def _reduce_ex(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
+    """Pickle by the user's class, which can be imported; ours is made again."""
+    base, names = user_class(self), tuple(sorted(getattr(self, TRANSFORMS, {})))
+    how = base, names, FORWARD in self.__dict__
+    reduced: tuple[Any, ...] = tuple(base.__reduce_ex__(self, protocol))
+    make, args, *rest = reduced
+    if make is not copyreg.__newobj__ or args != (type(self),):  # type: ignore[attr-defined]
+        return _remade, (make, args, how), *rest
+    return _new, how, *rest
+
+
+def _new(base: type[nn.Module], names: tuple[str, ...], forward: bool) -> nn.Module:
+    cls = _subclass(base, names, forward)
+    return cls.__new__(cls)
+
+
+def _remade(make: Callable[..., nn.Module], args: Any, how: Any) -> nn.Module:
+    module = make(*args)
+    module.__class__ = _subclass(*how)
+    return module

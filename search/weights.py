@@ -1,0 +1,135 @@
+"""Weights as their readers see them: what they read from dead channels, and dead taps, are 0."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+#: Returns the decisions as readers see them, 0 or 1 or a product of such, shape ``(entries,)``.
+Source = Callable[[], Tensor]
+
+
+@dataclass(eq=False)
+class Masks:
+    """The masks of all weights and norms, made from the decisions in a few operations.
+
+    A mask is a product of *factors*. Each is given by its entries in the vector of decisions,
+    of a shape that broadcasts to the weight's; -1 is always 1. While the network runs, all masks
+    are made once for all readers: see ``shared``.
+
+    Attributes:
+        source: the vector of decisions.
+        factors: for each mask, its factors.
+    """
+
+    source: Source
+    factors: list[list[Tensor]] = field(default_factory=list)
+    _plan: "_Plan | None" = field(default=None, repr=False)
+    _now: Sequence[Tensor] | None = field(default=None, repr=False)
+
+    def add(self, *factors: Tensor) -> "Mask":
+        """Return a new mask."""
+        self.factors.append(list(factors))
+        self._plan = None
+        return Mask(self, len(self.factors) - 1)
+
+    def multiply(self, mask: "Mask", factor: Tensor) -> None:
+        """Give a mask one more factor."""
+        self.factors[mask.number].append(factor)
+        self._plan = None
+
+    def of(self, number: int) -> Tensor:
+        """Return a mask, float32, of its factors' common shape."""
+        masks = self._all() if self._now is None else self._now
+        return masks[number]
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Make all masks once for the body."""
+        outermost = self._now is None and bool(self.factors)
+        if outermost:
+            self._now = self._all()
+        try:
+            yield
+        finally:
+            if outermost:
+                self._now = None
+
+    def _all(self) -> list[Tensor]:
+        vector = self.source()
+        if self._plan is None or self._plan.device != vector.device:
+            self._plan = _planned(self.factors, len(vector), vector.device)
+        return self._plan(vector)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_plan": None, "_now": None}
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Masks laid one after another.
+
+    Attributes:
+        entries: for each factor, the entry in the decisions of each number of each mask; the
+            entry after the last is 1.
+    """
+
+    device: torch.device
+    entries: tuple[Tensor, ...]
+    sizes: tuple[int, ...]
+    shapes: tuple[torch.Size, ...]
+
+    def __call__(self, vector: Tensor) -> list[Tensor]:
+        padded = pad(vector, (0, 1), value=1.0)
+        flat = padded.index_select(0, self.entries[0])
+        for entries in self.entries[1:]:
+            flat = flat * padded.index_select(0, entries)
+        parts = flat.split(self.sizes)
+        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+
+def _planned(masks: list[list[Tensor]], length: int, device: torch.device) -> _Plan:
+    shapes = [torch.broadcast_shapes(*(f.shape for f in factors)) for factors in masks]
+    depth = max(map(len, masks))
+    none = torch.tensor(-1)
+    entries = tuple(
+        torch.cat(
+            [
+                (factors[level] if level < len(factors) else none).expand(shape).flatten()
+                for factors, shape in zip(masks, shapes, strict=True)
+            ]
+        )
+        .remainder(length + 1)
+        .to(device)
+        for level in range(depth)
+    )
+    sizes = tuple(shape.numel() for shape in shapes)
+    return _Plan(device, entries, sizes, tuple(shapes))
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """One of the masks."""
+
+    masks: Masks
+    number: int
+
+    def __call__(self, like: Tensor) -> Tensor:
+        """Return it in the type and on the device of ``like``."""
+        return self.masks.of(self.number).to(like)
+
+
+@dataclass(frozen=True, eq=False)
+class WeightMask:
+    """Transform of a weight: its product with a mask.
+
+    Autograd keeps the stored weight, which lives anyway, and the mask, which is small.
+    """
+
+    mask: Mask
+
+    def __call__(self, parameter: Tensor) -> Tensor:
+        return parameter * self.mask(parameter)

@@ -1,0 +1,252 @@
+"""What must hold for every search method on every net, found automatically."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hwcost import CostModel, trace
+from hwcost.search import Search
+from tests.searchcases import (
+    CASES,
+    COSTS,
+    METHODS,
+    SMOOTH,
+    Case,
+    between,
+    build,
+    built,
+    decide,
+    difference,
+    fresh,
+    given,
+    masks,
+    randomise,
+    relative_cost,
+    subject,
+    task_loss,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore::hwcost.errors.HwcostWarning")
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+#: Classes of hwcost that an export may hold, where torch has none that computes the same.
+DOCUMENTED = {"Attention", "PaddedConv1d", "PaddedConv2d", "PaddedConv3d"}
+
+
+@every_case
+def test_the_export_computes_what_the_search_does(case: Case) -> None:
+    search, example = fresh(case), given(case)
+    for seed in range(4):
+        randomise(search, seed)
+        assert difference(search.export(), search, example) <= 1e-5, f"seed {seed}"
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.branching], ids=str)
+def test_an_undecided_search_computes_what_the_net_does(case: Case) -> None:
+    model, example = subject(case)
+    assert difference(fresh(case), model, example) <= 1e-5
+
+
+@every_case
+def test_the_hard_cost_is_that_of_the_export(case: Case) -> None:
+    search, example = fresh(case), given(case)
+    for seed in range(2):
+        randomise(search, seed)
+        workload = trace(search.export(), example)
+        for name in search.cost_specification:
+            expected = CostModel(*COSTS[name].split(":")).total(workload)
+            assert search.get_cost(name, hard=True) == expected, f"{name}, seed {seed}"
+
+
+@every_case
+def test_the_soft_cost_of_a_decided_search_is_that_of_its_export(case: Case) -> None:
+    search = fresh(case)
+    for seed in range(3):
+        decide(search, seed)
+        for name in search.cost_specification:
+            if name != "latency" or not lonely(search):
+                soft = search.get_cost(name).detach()
+                hard = search.get_cost(name, hard=True)
+                assert float(soft) == pytest.approx(float(hard), rel=1e-9), f"{name}, seed {seed}"
+
+
+def lonely(search: Search) -> bool:
+    """Whether a depthwise layer has lost all channels but one, which makes it an ordinary one.
+
+    Which formula prices a layer is settled before a search, and a platform may have two.
+    """
+    before, now = search.workload_reference, search.workload(hard=True)
+    grouped = {
+        layer
+        for layer, groups in zip(before.layers, before.column("groups").tolist(), strict=True)
+        if groups > 1
+    }
+    return any(
+        layer in grouped and groups == 1
+        for layer, groups in zip(now.layers, now.column("groups").tolist(), strict=True)
+    )
+
+
+@every_case
+def test_masks_cannot_inflate_a_cost(case: Case) -> None:
+    search = fresh(case)
+    with torch.no_grad():
+        full = {name: search.get_cost(name) for name in search.cost_specification}
+        for draw in (lambda p: p.fill_(5.0), lambda p: p.uniform_(-3, 3)):
+            for name, parameter in search.named_nas_parameters():
+                if not name.endswith("logits"):
+                    draw(parameter)
+            for name, most in full.items():
+                assert search.get_cost(name) <= most * (1 + 1e-9), name
+
+
+@every_case
+def test_the_task_reaches_every_mask(case: Case) -> None:
+    search = fresh(case).train()
+    task_loss(search, given(case)).backward()  # type: ignore[no-untyped-call]
+    assert not list(untouched(search))
+
+
+@every_case
+def test_the_cost_reaches_every_mask(case: Case) -> None:
+    search = fresh(case)
+    for undecided in (False, True):
+        if undecided:
+            between(search, seed=0)
+        search.zero_grad()
+        relative_cost(search).backward()  # type: ignore[no-untyped-call]
+        assert not list(untouched(search)), f"undecided: {undecided}"
+
+
+def untouched(search: Search) -> Iterator[str]:
+    """Yield the trainable masks without a gradient."""
+    for name, parameter, place in masks(search):
+        gradient = parameter.grad
+        assert gradient is None or bool(gradient.isfinite().all()), name
+        reached = gradient is not None and bool(gradient[place].any())
+        if parameter.requires_grad and not reached:
+            yield name
+
+
+@every_case
+def test_slopes_of_costs_are_their_finite_differences(case: Case) -> None:
+    search = fresh(case).double()
+    between(search, seed=3)
+    parameters = dict(search.named_nas_parameters())
+    for cost in SMOOTH:
+        slopes = torch.autograd.grad(
+            search.get_cost(cost, relative=True), list(parameters.values()), allow_unused=True
+        )
+        for (name, parameter), slope in zip(parameters.items(), slopes, strict=True):
+            for entry in range(0, parameter.numel(), max(1, parameter.numel() // 6)):
+                found = 0.0 if slope is None else float(slope.flatten()[entry])
+                # Probabilities are float32 whatever the logits are.
+                step = 1e-2 if name.endswith("logits") else 1e-5
+                expected = finite_difference(search, cost, parameter, entry, step)
+                assert found == pytest.approx(expected, rel=1e-3, abs=step / 100), (cost, name)
+
+
+@torch.no_grad()
+def finite_difference(
+    search: Search, cost: str, parameter: Tensor, entry: int, step: float
+) -> float:
+    values, usual = parameter.view(-1), float(parameter.flatten()[entry])
+    costs = []
+    for sign in (1, -1):
+        values[entry] = usual + sign * step
+        costs.append(float(search.get_cost(cost, relative=True)))
+    values[entry] = usual
+    return (costs[0] - costs[1]) / (2 * step)
+
+
+@every_case
+def test_the_users_model_is_left_alone(case: Case) -> None:
+    model, example = subject(case)
+    before = look(model)
+    search = build(case, model)
+    task_loss(search.train(), example).backward()  # type: ignore[no-untyped-call]
+    search.export()
+    assert look(model) == before
+    made, _ = subject(case)
+    twin = made.state_dict()
+    assert all(torch.equal(value, twin[key]) for key, value in model.state_dict().items())
+
+
+def look(model: nn.Module) -> list[Any]:
+    """All about a model but its numbers."""
+    modules = [
+        (path, type(module), module.training, sorted(vars(module)), hooks(module))
+        for path, module in model.named_modules()
+    ]
+    parameters = [
+        (name, id(p), p.requires_grad, p.grad is None, p._version)
+        for name, p in model.named_parameters()
+    ]
+    return [*modules, *parameters]
+
+
+def hooks(module: nn.Module) -> int:
+    return sum(len(vars(module)[name]) for name in vars(module) if name.endswith("_hooks"))
+
+
+@every_case
+def test_an_export_is_of_the_users_classes(case: Case) -> None:
+    model, _ = subject(case)
+    exported = fresh(case, seed=1).export()
+    own: dict[type[nn.Module], set[str]] = {}
+    for module in model.modules():
+        own.setdefault(type(module), set()).update(vars(module))
+    if case.net != "OnlyAChoice":
+        assert type(exported) is type(model)
+    hooked = max(hooks(module) for module in model.modules())  # a parametrization has one
+    for path, module in exported.named_modules():
+        assert hooks(module) <= hooked, path
+        if type(module) in own:
+            assert set(vars(module)) <= own[type(module)], path
+        else:
+            assert type(module).__name__ in DOCUMENTED, path
+
+
+@every_case
+def test_an_export_is_ready_for_training(case: Case) -> None:
+    search, example = fresh(case, seed=1), given(case)
+    task_loss(search.train(), example).backward()  # type: ignore[no-untyped-call]
+    exported = search.export()
+    shared = {p.data_ptr() for p in search.parameters() if p.numel()}
+    for name, parameter in exported.named_parameters():
+        assert parameter.is_leaf and parameter.grad is None, name
+        assert parameter.data_ptr() not in shared, name
+    before = copy.deepcopy(search.state_dict())
+    task_loss(exported.train(), example).backward()  # type: ignore[no-untyped-call]
+    torch.optim.SGD(exported.parameters(), lr=0.1).step()
+    for key, value in search.state_dict().items():
+        assert not isinstance(value, Tensor) or torch.equal(value, before[key]), key
+
+
+@every_case
+def test_an_export_trains_what_the_net_trains(case: Case) -> None:
+    model, example = subject(case)
+    trained = {name: p.requires_grad for name, p in model.named_parameters()}
+    exported = built(case).export()
+    for name, parameter in exported.named_parameters():
+        assert parameter.requires_grad == trained.get(name, True), name
+    if not case.branching:
+        for net in (model, exported):
+            task_loss(net.train(), example).backward()  # type: ignore[no-untyped-call]
+        assert reached(exported) == reached(model)
+
+
+def reached(model: nn.Module) -> set[str]:
+    return {name for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_most_nets_have_a_price_on_hardware(method: str) -> None:
+    cases = [case for case in CASES if case.method == method]
+    priced = [case for case in cases if "latency" in built(case).cost_specification]
+    assert len(priced) >= len(cases) / 2

@@ -1,0 +1,183 @@
+"""That every search survives being stored, copied, resumed, and run at lower precision."""
+
+import copy
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from hwcost.search import Search
+from tests.searchcases import (
+    CASES,
+    Case,
+    build,
+    difference,
+    fresh,
+    given,
+    outputs,
+    randomise,
+    task_loss,
+    train,
+)
+from tests.searchnets_base import run
+
+pytestmark = pytest.mark.filterwarnings("ignore::hwcost.errors.HwcostWarning")
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+def nets(*names: str) -> Any:
+    """Parametrise over methods with branches, and the others on these nets."""
+    cases = [case for case in CASES if case.branching or case.net in names]
+    return pytest.mark.parametrize("case", cases, ids=str)
+
+
+def saved(value: Any) -> io.BytesIO:
+    file = io.BytesIO()
+    torch.save(value, file)
+    file.seek(0)
+    return file
+
+
+def pickled(search: Search) -> Any:
+    return pickle.loads(pickle.dumps(search))
+
+
+def loaded(search: Search) -> Any:
+    return torch.load(saved(search), weights_only=False)
+
+
+#: How a search is copied.
+COPIES: dict[str, Callable[[Search], Any]] = {
+    "deepcopy": copy.deepcopy,
+    "pickle": pickled,
+    "torch.save": loaded,
+}
+
+
+@torch.no_grad()
+def same(search: Search, other: Search, example: Any) -> bool:
+    """Whether both compute and cost the same to the last bit."""
+    costs = [(name, hard) for name in search.cost_specification for hard in (False, True)]
+    return difference(search, other, example) == 0 and [search.get_cost(*c) for c in costs] == [
+        other.get_cost(*c) for c in costs
+    ]
+
+
+@every_case
+def test_a_state_dict_restores_a_search(case: Case) -> None:
+    search, example = fresh(case, seed=0), given(case)
+    run(search.train(), example)
+    other = build(case)
+    other.load_state_dict(torch.load(saved(search.state_dict())), strict=True)
+    assert same(search, other, example)
+
+
+@every_case
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_is_the_same_search(case: Case, how: str) -> None:
+    search, example = fresh(case, seed=0), given(case)
+    twin = COPIES[how](search)
+    assert same(search, twin, example)
+
+
+@every_case
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_is_a_search_of_its_own(case: Case, how: str) -> None:
+    search, example = fresh(case, seed=0), given(case)
+    expected, _ = outputs(search, example)
+    twin = COPIES[how](search)
+    task_loss(twin.train(), example).backward()
+    assert all(parameter.grad is None for parameter in search.parameters())
+    assert any(parameter.grad is not None for parameter in twin.nas_parameters())
+    randomise(twin, 1)
+    twin.export()
+    found, _ = outputs(search, example)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True) if a is not None)
+
+
+SOME = ("Residual", "MobileNet", "ConvNeXt", "CausalTCN", "Split", "GroupNorms", "ConvLSTM")
+
+
+@nets(*SOME)
+@pytest.mark.parametrize("mode", ["soft", "hard+gumbel"])
+def test_a_resumed_search_goes_on_bit_by_bit(case: Case, mode: str) -> None:
+    first, example = fresh(case, seed=0), given(case)
+    first.sampling.mode = mode
+    optimizer = adam(first)
+    train(first, optimizer, example, steps=3)
+    state = saved([first.state_dict(), optimizer.state_dict()])
+    train(first, optimizer, example, steps=3)
+    second = build(case)
+    again = adam(second)
+    for target, stored in zip((second, again), torch.load(state), strict=True):
+        target.load_state_dict(stored)  # type: ignore[attr-defined]
+    train(second, again, example, steps=3)
+    found, expected = second.state_dict(), first.state_dict()
+    for name, value in expected.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(found[name], value), name
+    assert same(first, second, example)
+
+
+def adam(search: Search) -> torch.optim.Optimizer:
+    return torch.optim.Adam(search.param_groups(lr=1e-2, nas_lr=5e-2))
+
+
+@every_case
+def test_a_search_trains_at_lower_precision(case: Case) -> None:
+    search, example = fresh(case, seed=0), given(case)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = task_loss(search.train(), example) + sum(
+            search.get_cost(name, relative=True) for name in search.cost_specification
+        )
+    loss.backward()  # type: ignore[no-untyped-call]
+    gradients = [p.grad for p in search.nas_parameters() if p.grad is not None]
+    assert gradients and all(bool(gradient.isfinite().all()) for gradient in gradients)
+    assert difference(search.export(), search, example) <= 1e-5
+
+
+@pytest.mark.slow
+@nets("Residual", "MobileNet", "ConvNeXt", "CausalTCN", "UNet", "MultiheadAttention", "Kernels")
+def test_an_export_passes_torch_export(case: Case) -> None:
+    exported, example = fresh(case, seed=0).export().eval(), given(case)
+    program = torch.export.export(exported, *arguments(example))
+    assert difference(Program(program.module()), exported, example) <= 1e-5
+
+
+@pytest.mark.slow
+@nets("Residual", "ConvNeXt", "CausalTCN", "Kernels")
+def test_an_export_passes_onnx(case: Case) -> None:
+    for library in ("onnx", "onnxscript"):
+        pytest.importorskip(library, reason="the extra 'onnx' is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+    exported, example = fresh(case, seed=0).export().eval(), given(case)
+    args, kwargs = arguments(example)
+    program = torch.onnx.export(exported, args, kwargs=kwargs, dynamo=True, verbose=False)
+    assert program is not None
+    session = runtime.InferenceSession(program.model_proto.SerializeToString())
+    name = session.get_inputs()[0].name
+    found = torch.from_numpy(session.run(None, {name: example.numpy()})[0])
+    expected = outputs(exported, example)[0][0]
+    assert float((found - expected).abs().max()) <= 1e-4 * float(expected.abs().max())
+
+
+def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(example, dict):
+        return (), example
+    return (example if isinstance(example, tuple) else (example,)), {}
+
+
+class Program(nn.Module):
+    """An exported program; its own module has no evaluation mode."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.run = [inside]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.run[0](*args, **kwargs)
