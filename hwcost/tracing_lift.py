@@ -170,7 +170,7 @@ class _Lifting:
             self.memory.share(call.args[0], new)
             return True
         if call.op.name == ALTERNATIVES:
-            self.memory.share(call.inputs[0], new)
+            self.memory.share_any(call.inputs, new)
             return True
         return False
 

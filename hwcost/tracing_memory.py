@@ -76,7 +76,14 @@ class Memory:
 
     def share(self, source: Ref, refs: Iterable[Ref]) -> None:
         """Let tensors lie in the memory of ``source``."""
-        held = self.of_storage.get(self.facts.storage(source), [])
+        self.share_any([source], refs)
+
+    def share_any(self, sources: Iterable[Ref], refs: Iterable[Ref]) -> None:
+        """Let tensors lie in the memory of one of ``sources``: all of it is kept for them."""
+        storages = dict.fromkeys(self.facts.storage(source) for source in sources)
+        held = [buffer for s in storages for buffer in self.of_storage.get(s, ())]
+        if len(storages) == 1:  # what is written there later is shared too
+            held = self.of_storage.get(next(iter(storages)), held)
         for ref in refs:
             self.of_storage[self.facts.storage(ref)] = held
 

@@ -101,6 +101,8 @@ class Search(Trained):
         for method in self.each_method():
             cells += method.cells()
         self._table = Table(self.traced.workload, cells, self._entries)
+        self._inputs = self.traced.args, self.traced.kwargs
+        del self.traced  # large, and needed by methods only while they attach
         self._exported: tuple[Hashable, Workload] | None = None
         with torch.no_grad():
             self.workload_reference = self.workload()
@@ -171,7 +173,7 @@ class Search(Trained):
         key = tuple(method.decisions() for method in self.each_method())
         key = (self.alive.hard().numpy().tobytes() if self.channels.n_classes else b"", *key)
         if self._exported is None or self._exported[0] != key:
-            exported = rerun(self.export(), self.traced.args, self.traced.kwargs)
+            exported = rerun(self.export(), *self._inputs)
             self._exported = key, exported.workload
         return self._exported[1]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from hwcost.search.kernels import convert, rings
+from hwcost.search.kernels import convert, rings, why_not
 from hwcost.search.pit_layers import Selection
 from hwcost.search.table import Cell, Count, Term
 
@@ -101,10 +101,10 @@ def kernels(search: "Search", selection: Selection, flat: bool, wide: bool) -> I
 
 def _can_shrink(module: nn.Module) -> TypeGuard[Conv]:
     """Whether a convolution with a smaller kernel and other padding can compute the same."""
-    if not isinstance(module, Conv) or module.padding_mode != "zeros":
+    if not isinstance(module, Conv) or why_not(module):
         return False
     kernel = module.kernel_size
-    if len(kernel) == 1:
+    if len(kernel) == 1:  # as in the paper, strided layers keep theirs
         return kernel[0] > 1 and module.stride == (1,)
     return max(kernel) > 1 and all(size % 2 for size in kernel)
 

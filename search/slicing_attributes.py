@@ -19,25 +19,35 @@ class _Kept:
     Args:
         channels: of the model.
         keep: bool, shape ``(n_classes + 1,)``; the last stands for -1.
+        path: the module's.
+        names: of parameters, by identity.
     """
 
-    def __init__(self, channels: Channels, keep: Tensor, path: str) -> None:
-        self.channels, self.keep, self.path = channels, keep, path
+    def __init__(
+        self, channels: Channels, keep: Tensor, path: str, names: Mapping[int, str]
+    ) -> None:
+        self.channels, self.keep, self.path, self.names = channels, keep, path, names
 
     def count(self, classes: Mapping[str, Tensor], usual: int) -> int:
         """Return how many channels of this module are kept."""
         own = classes.get(self.path)
         return usual if own is None else int(self.keep[own].sum())
 
-    @property
-    def features(self) -> Mapping[str, Tensor]:
-        return self.channels.features
+    def groups(self, weight: Tensor, groups: int) -> int:
+        """Return how many groups are kept: fewer if all channels of each are of one class."""
+        cuts = self.channels.cuts.get(self.names.get(id(weight), ""), ())
+        for cut in cuts:
+            table = cut.classes.view(groups, -1) if cut.dim == 0 else None
+            if table is not None and bool((table == table[:, :1]).all()):
+                return int(self.keep[table[:, 0]].sum())
+        return groups
 
 
 def set_attributes(model: nn.Module, channels: Channels, keep: Tensor) -> None:
     """Set every module's numbers of channels to those of its cut parameters."""
+    names = {id(p): without_compiler(name) for name, p in model.named_parameters()}
     for path, module in model.named_modules():
-        kept = _Kept(channels, keep, without_compiler(path))
+        kept = _Kept(channels, keep, without_compiler(path), names)
         for cls, setter in SETTERS.items():
             if isinstance(module, cls):
                 setter(module, kept)
@@ -46,15 +56,11 @@ def set_attributes(model: nn.Module, channels: Channels, keep: Tensor) -> None:
 
 
 def _set_conv(module: Any, kept: _Kept) -> None:
-    """Groups shrink with the channels unless a group's own channels did."""
+    first, second = module.weight.shape[:2]
+    module.groups = kept.groups(module.weight, module.groups) if module.groups > 1 else 1
+    second *= module.groups
     turned = isinstance(module, _ConvTransposeNd)
-    before, weight = (module.in_channels, module.out_channels), module.weight
-    per_group = before[1 if turned else 0] // module.groups
-    whole, part = weight.shape[0], weight.shape[1]
-    if module.groups > 1 and part == per_group:
-        module.groups = module.groups * whole // before[0 if turned else 1]
-    part *= module.groups
-    module.in_channels, module.out_channels = (whole, part) if turned else (part, whole)
+    module.in_channels, module.out_channels = (first, second) if turned else (second, first)
 
 
 def _set_linear(module: Any, kept: _Kept) -> None:
@@ -63,7 +69,7 @@ def _set_linear(module: Any, kept: _Kept) -> None:
 
 def _set_per_channel(module: Any, kept: _Kept) -> None:
     given = module.weight if module.weight is not None else module.running_mean
-    size = kept.count(kept.features, module.num_features)
+    size = kept.count(kept.channels.features, module.num_features)
     module.num_features = size if given is None else len(given)
 
 
@@ -82,7 +88,7 @@ def _set_layer_norm(module: Any, kept: _Kept) -> None:
 
 def _set_group_norm(module: Any, kept: _Kept) -> None:
     before = module.num_channels
-    size = kept.count(kept.features, before)
+    size = kept.count(kept.channels.features, before)
     if kept.path not in kept.channels.norms and size < before:
         module.num_groups = module.num_groups * size // before
     module.num_channels = size

@@ -72,9 +72,9 @@ class SuperNetMethod(Method):
         for row, index in enumerate(traced.calls):
             scope = traced.recording.scopes[traced.recording.calls[index].scope].path
             counts = [
-                Count((starts[name] + int(scope[len(path) :].split(".")[2]),))
+                Count((starts[name] + int(scope.removeprefix(inside).split(".")[0]),))
                 for path, name in self._of.items()
-                if scope.startswith(f"{path}.branches." if path else "branches.")
+                if scope.startswith(inside := f"{path}.branches.".lstrip("."))
             ]
             if counts:
                 yield Cell(row, "weight", (Term(usual[row], tuple(counts)),))

@@ -29,6 +29,7 @@ class Masks:
     factors: list[list[Tensor]] = field(default_factory=list)
     _plan: "_Plan | None" = field(default=None, repr=False)
     _now: Sequence[Tensor] | None = field(default=None, repr=False)
+    _last: Sequence[Tensor] | None = field(default=None, repr=False)
 
     def add(self, *factors: Tensor) -> "Mask":
         """Return a new mask."""
@@ -43,8 +44,11 @@ class Masks:
 
     def of(self, number: int) -> Tensor:
         """Return a mask, float32, of its factors' common shape."""
-        masks = self._all() if self._now is None else self._now
-        return masks[number]
+        masks = self._now
+        if masks is None and _in_backward():
+            # A checkpointed block runs again: it must see the very same tensors.
+            masks = self._last
+        return (self._all() if masks is None else masks)[number]
 
     @contextmanager
     def shared(self) -> Iterator[None]:
@@ -56,7 +60,7 @@ class Masks:
             yield
         finally:
             if outermost:
-                self._now = None
+                self._now, self._last = None, self._now
 
     def _all(self) -> list[Tensor]:
         vector = self.source()
@@ -65,7 +69,11 @@ class Masks:
         return self._plan(vector)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_plan": None, "_now": None}
+        return {**self.__dict__, "_plan": None, "_now": None, "_last": None}
+
+
+def _in_backward() -> bool:
+    return torch._C._current_graph_task_id() != -1
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hwcost import CostModel, trace
 from hwcost.search import Search
 from tests.searchcases import (
+    BRANCHING,
     CASES,
     COSTS,
     METHODS,
@@ -36,6 +37,12 @@ every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 #: Classes of hwcost that an export may hold, where torch has none that computes the same.
 DOCUMENTED = {"Attention", "PaddedConv1d", "PaddedConv2d", "PaddedConv3d"}
+
+#: (method, cost) -> why the soft cost of a decided search is not always that of its export.
+SOFT_DIFFERS = {
+    (method, "memory"): "the schedule holds the inputs of branches that are not chosen"
+    for method in BRANCHING
+}
 
 
 @every_case
@@ -69,10 +76,10 @@ def test_the_soft_cost_of_a_decided_search_is_that_of_its_export(case: Case) -> 
     for seed in range(3):
         decide(search, seed)
         for name in search.cost_specification:
-            if name != "latency" or not lonely(search):
-                soft = search.get_cost(name).detach()
-                hard = search.get_cost(name, hard=True)
-                assert float(soft) == pytest.approx(float(hard), rel=1e-9), f"{name}, seed {seed}"
+            if (case.method, name) in SOFT_DIFFERS or (name == "latency" and lonely(search)):
+                continue
+            soft, hard = search.get_cost(name), search.get_cost(name, hard=True)
+            assert float(soft.detach()) == pytest.approx(float(hard), rel=1e-9), (name, seed)
 
 
 def lonely(search: Search) -> bool:
@@ -139,10 +146,12 @@ def test_slopes_of_costs_are_their_finite_differences(case: Case) -> None:
     between(search, seed=3)
     parameters = dict(search.named_nas_parameters())
     for cost in SMOOTH:
-        slopes = torch.autograd.grad(
-            search.get_cost(cost, relative=True), list(parameters.values()), allow_unused=True
-        )
-        for (name, parameter), slope in zip(parameters.items(), slopes, strict=True):
+        search.zero_grad()
+        value = search.get_cost(cost, relative=True)
+        if value.requires_grad:  # the peak of memory may be where nothing is searched
+            value.backward()  # type: ignore[no-untyped-call]
+        for name, parameter in parameters.items():
+            slope = parameter.grad
             for entry in range(0, parameter.numel(), max(1, parameter.numel() // 6)):
                 found = 0.0 if slope is None else float(slope.flatten()[entry])
                 # Probabilities are float32 whatever the logits are.
@@ -198,18 +207,23 @@ def hooks(module: nn.Module) -> int:
 def test_an_export_is_of_the_users_classes(case: Case) -> None:
     model, _ = subject(case)
     exported = fresh(case, seed=1).export()
-    own: dict[type[nn.Module], set[str]] = {}
+    own: dict[str, set[str]] = {}
     for module in model.modules():
-        own.setdefault(type(module), set()).update(vars(module))
+        own.setdefault(kind(module), set()).update(vars(module))
     if case.net != "OnlyAChoice":
-        assert type(exported) is type(model)
+        assert kind(exported) == kind(model)
     hooked = max(hooks(module) for module in model.modules())  # a parametrization has one
     for path, module in exported.named_modules():
         assert hooks(module) <= hooked, path
-        if type(module) in own:
-            assert set(vars(module)) <= own[type(module)], path
+        if kind(module) in own:
+            assert set(vars(module)) <= own[kind(module)], path
         else:
             assert type(module).__name__ in DOCUMENTED, path
+
+
+def kind(module: nn.Module) -> str:
+    """By name: a parametrized module has a class of its own."""
+    return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 @every_case
