@@ -15,12 +15,16 @@ from torch.utils._pytree import tree_map_only
 
 from hwcost.errors import TraceError
 from hwcost.recorder_mode import Recorder
-from hwcost.recorder_state import Converter, set_eval, substitute, to_clone, to_meta, untouched
+from hwcost.recorder_state import Converter, set_mode, substitute, to_clone, to_meta, untouched
 from hwcost.recorder_values import Recording, tensors_in, without_compiler
 
 
 def record(
-    model: nn.Module, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    model: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    training: bool = False,
 ) -> Recording:
     """Return every ATen call of ``model(*args, **kwargs)`` in evaluation mode.
 
@@ -28,6 +32,13 @@ def record(
     tensors where that fails (a tensor without a device), copies of the real ones last (a branch
     that depends on data). The model, torch's settings and random states are as before
     afterwards, also when the model raises.
+
+    Args:
+        model: the model.
+        args: its arguments.
+        kwargs: likewise.
+        training: let the model's own code take the paths that it takes in training; torch's
+            layers stay in evaluation mode, so that nothing depends on the batch.
 
     Raises:
         TraceError: the model raises on real tensors too, or has uninitialised parameters.
@@ -39,6 +50,7 @@ def record(
         recorder = Recorder(how)
         try:
             with _quiet(), untouched(model):
+                set_mode(model, training)
                 return _run(model, tuple(args), dict(kwargs or {}), recorder, mode, inference)
         except Exception as error:
             failure = error, recorder
@@ -57,7 +69,6 @@ def _run(
     names = _names(model)
     with mode() as (convert, below):
         convert = Converter(convert)
-        set_eval(model)
         substitute(model, convert)
         args, kwargs = tree_map_only(Tensor, convert, (args, kwargs))
         for tensor, name, trained in names:

@@ -238,7 +238,9 @@ class Recorder(TorchDispatchMode):
             if threading.get_ident() != thread:
                 return
             parent = self._stack[-1][0] if self._stack else -1
-            name, count = type(module).__name__, counts.get(module, 0)
+            # A class that computes what another does may say so.
+            name = getattr(type(module), "traced_as", type(module).__name__)
+            count = counts.get(module, 0)
             counts[module] = count + 1
             path = paths.get(module)
             if path is None:  # made during the run

@@ -53,16 +53,17 @@ def _set_training(module: nn.Module, flag: bool) -> None:
         module.training = flag
 
 
-def set_eval(model: nn.Module) -> None:
-    """Clear the training flags.
+def set_mode(model: nn.Module, training: bool) -> None:
+    """Set the training flags: of the user's own modules as asked, cleared in all others.
 
     ``model.eval()`` is the user's method and may do more: LoRA layers merge their weights.
     """
     for module in model.modules():
+        flag = training and not type(module).__module__.startswith(("torch.", "hwcost."))
         if isinstance(module, torch.jit.ScriptModule):
-            _set_training(module, False)
+            _set_training(module, flag)
         else:
-            module.__dict__["training"] = False
+            module.__dict__["training"] = flag
 
 
 def substitute(model: nn.Module, convert: Convert) -> None:

@@ -1,7 +1,7 @@
 """Multi-head attention that has lost heads or features, which torch's own cannot express."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -18,6 +18,9 @@ class Attention(nn.MultiheadAttention):
     supported.
     """
 
+    #: The class that a trace takes it for.
+    traced_as = "MultiheadAttention"
+
     def forward(
         self,
         query: Tensor,
@@ -30,62 +33,98 @@ class Attention(nn.MultiheadAttention):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the output and, if needed, the weights; see ``nn.MultiheadAttention``."""
-        first = self.batch_first or query.dim() == 2
-        q, k, v = self._projected(query, key, value)
-        if query.dim() == 2:
-            q, k, v = (t.unsqueeze(0) for t in (q, k, v))
-        elif not first:
-            q, k, v = (t.transpose(0, 1) for t in (q, k, v))
-        q, k, v = (t.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for t in (q, k, v))
-        mask = _mask(q, attn_mask, key_padding_mask, k.shape[-2])
-        dropout = self.dropout if self.training else 0.0
-        weights = None
+        # Operators and their order are torch's: an op table may not depend on who runs them.
+        batched = query.dim() == 3
+        padding, mask = _added(key_padding_mask, query), _added(attn_mask, query)
+        query, key, value = self._steps_first(query, key, value)
+        steps, batch = query.shape[:2]
+        q, k, v = (
+            t.view(t.shape[0], batch * self.num_heads, self.head_dim).transpose(0, 1)
+            for t in self._projected(query, key, value)
+        )
+        causal = is_causal and padding is None and not need_weights
+        mask = None if causal else _merged(mask, padding, batch, self.num_heads)
         if need_weights:
-            scores = q @ k.transpose(-2, -1) / math.sqrt(self.head_dim)
-            weights = (scores if mask is None else scores + mask).softmax(-1)
-            weights = F.dropout(weights, dropout)
-            out = weights @ v
-            weights = weights.mean(1) if average_attn_weights else weights
+            weights = self._weights(q, k, mask)
+            out = torch.bmm(weights, v).transpose(0, 1)
         else:
-            causal = is_causal and key_padding_mask is None
-            out = F.scaled_dot_product_attention(q, k, v, None if causal else mask, dropout, causal)
-        out = self.out_proj(out.transpose(1, 2).flatten(-2))
-        if query.dim() == 2:
-            return out.squeeze(0), None if weights is None else weights.squeeze(0)
-        return out if first else out.transpose(0, 1), weights
+            out = self._fused(q, k, v, mask, causal, batch).permute(2, 0, 1, 3)
+        out = out.reshape(steps * batch, self.num_heads * self.head_dim)
+        out = F.linear(out, self.out_proj.weight, self.out_proj.bias).view(steps, batch, -1)
+        out = out.transpose(1, 0) if batched and self.batch_first else out
+        if not need_weights:
+            return out if batched else out.squeeze(1), None
+        weights = weights.view(batch, self.num_heads, steps, -1)
+        weights = weights.mean(dim=1) if average_attn_weights else weights
+        return (out, weights) if batched else (out.squeeze(1), weights.squeeze(0))
 
-    def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
-        if self.in_proj_weight is None:
-            bias = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-            weights = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
-            inputs = zip((query, key, value), weights, bias, strict=True)
-            return tuple(F.linear(x, w, b) for x, w, b in inputs)
-        if query is key and key is value:
-            return F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
-        bias = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        inputs = zip((query, key, value), self.in_proj_weight.chunk(3), bias, strict=True)
-        return tuple(F.linear(x, w, b) for x, w, b in inputs)
+    def _steps_first(self, *inputs: Tensor) -> list[Tensor]:
+        """Return inputs as (steps, batch, features); what is one tensor stays one in a batch."""
+        if inputs[0].dim() == 2:
+            return [t.unsqueeze(1) for t in inputs]
+        if not self.batch_first:
+            return list(inputs)
+        turned = {id(t): t.transpose(1, 0) for t in {id(t): t for t in inputs}.values()}
+        return [turned[id(t)] for t in inputs]
+
+    def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> Sequence[Tensor]:
+        """Return queries, keys and values, (steps, batch, heads * features of a head)."""
+        size = self.num_heads * self.head_dim
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        if weight is not None and query is key and key is value:
+            return _parts(F.linear(query, weight, bias), 3)
+        if weight is not None and key is value:
+            weights = weight.split([size, 2 * size])
+            biases = (None, None) if bias is None else bias.split([size, 2 * size])
+            projected = F.linear(query, weights[0], biases[0])
+            return projected, *_parts(F.linear(key, weights[1], biases[1]), 2)
+        separate = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
+        weights = separate if weight is None else weight.chunk(3)
+        biases = (None,) * 3 if bias is None else bias.chunk(3)
+        inputs = zip((query, key, value), weights, biases, strict=True)
+        return [F.linear(x, w, b) for x, w, b in inputs]
+
+    def _weights(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+        """Return what each query takes of each value, (batch * heads, queries, keys)."""
+        q, k = q * math.sqrt(1 / self.head_dim), k.transpose(-2, -1)
+        scores = torch.bmm(q, k) if mask is None else torch.baddbmm(mask, q, k)
+        weights = scores.softmax(-1)
+        return F.dropout(weights, self.dropout) if self.training and self.dropout else weights
+
+    def _fused(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, batch: int
+    ) -> Tensor:
+        """Return the heads' outputs, (batch, heads, queries, features of a head)."""
+        if mask is not None:
+            whole = mask.shape[0] == 1
+            mask = mask.unsqueeze(0) if whole else mask.unflatten(0, (batch, self.num_heads))
+        q, k, v = (t.view(batch, self.num_heads, -1, self.head_dim) for t in (q, k, v))
+        dropout = self.dropout if self.training else 0.0
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal)
 
 
-def _mask(
-    q: Tensor, attention: Tensor | None, padding: Tensor | None, length: int
-) -> Tensor | None:
-    """Return both masks as one to be added to the scores (batch, heads, queries, keys)."""
-    mask = None
-    if attention is not None:
-        mask = _added(attention, q)
-        if mask.dim() == 3:
-            mask = mask.unflatten(0, (q.shape[0], -1))
-    if padding is not None:
-        row = _added(padding, q).view(-1, 1, 1, length)
-        mask = row if mask is None else mask + row
-    return mask
+def _parts(projected: Tensor, count: int) -> Sequence[Tensor]:
+    """Return equal parts of the features, contiguous."""
+    parts = projected.unflatten(-1, (count, -1)).unsqueeze(0)
+    return parts.transpose(0, -2).squeeze(-2).contiguous().unbind()
 
 
-def _added(mask: Tensor, like: Tensor) -> Tensor:
-    if mask.dtype != torch.bool:
-        return mask.to(like.dtype)
-    return torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, float("-inf"))
+def _added(mask: Tensor | None, like: Tensor) -> Tensor | None:
+    """Return a mask as one that is added to scores."""
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=like.dtype).masked_fill_(mask, float("-inf"))
+
+
+def _merged(mask: Tensor | None, padding: Tensor | None, batch: int, heads: int) -> Tensor | None:
+    """Return both masks as one, (batch * heads or 1, queries or 1, keys)."""
+    if mask is not None and mask.dim() == 2:
+        mask = mask.unsqueeze(0)
+    if padding is None:
+        return mask
+    row = padding.view(batch, 1, 1, -1).expand(-1, heads, -1, -1)
+    row = row.reshape(batch * heads, 1, row.shape[-1])
+    return row if mask is None else mask + row
 
 
 def fit_attention(module: nn.MultiheadAttention) -> None:

@@ -15,6 +15,7 @@ from hwcost.search.cells import channel_cells
 from hwcost.search.channels import find_channels
 from hwcost.search.costs import Cost, Costs, Specification
 from hwcost.search.gates import Sampling
+from hwcost.search.lean import LeanForward, is_lean
 from hwcost.search.method import Method
 from hwcost.search.norms import MaskedNorm
 from hwcost.search.rnn import MaskedInput
@@ -231,7 +232,10 @@ class Search(Trained):
             return
         self._masked[name] = self.masks.add(entries)
         for module, attribute in owners(self.model, self._parameter(name)):
-            add_transform(module, attribute, WeightMask(self._masked[name]))
+            product = WeightMask(self._masked[name])
+            add_transform(module, attribute, product)
+            if attribute == "weight" and is_lean(module):
+                replace_forward(module, LeanForward(product))
 
     def _parameter(self, name: str) -> nn.Parameter:
         """Return a parameter as it is stored."""

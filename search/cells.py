@@ -155,13 +155,23 @@ def _attention(source: _Source, row: int) -> list[Change]:
     call, sizes = source.call(row), source.rows[row]
     query, value = call.arg("query"), call.arg("value")
     if query is None or value is None:
-        return []
+        return _products(source, call, sizes)
     rank = source.rank(query)
     return [
         _scaled("heads", sizes, source.counts(query, [-3])),
         _scaled("dhead", sizes, source.counts(query, [-1])),
         _scaled("dv", sizes, source.counts(value, [-1])),
         _scaled("batch", sizes, source.counts(query, range(rank - 3))),
+    ]
+
+
+def _products(source: _Source, call: Call, sizes: dict[str, float]) -> list[Change]:
+    """Attention as products of matrices; samples and heads are one dimension."""
+    if not call.op.name.endswith("bmm"):
+        return []
+    return [
+        _scaled("heads", sizes, source.counts(source.written(call), [0])),
+        _scaled("dv", sizes, source.counts(source.written(call), [-1])),
     ]
 
 

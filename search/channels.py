@@ -7,6 +7,7 @@ in the end the channels stay.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 
 from hwcost.recorder_values import Recording, without_compiler
 from hwcost.search.channels_reading import Reading, best
+from hwcost.search.channels_training import UNREAD, Runs, runs, unknown
 from hwcost.search.channels_trial import Trial
 from hwcost.search.channels_values import Axis, Barrier, Channels, Cut, Field, Norm
 
@@ -38,14 +40,34 @@ def find_channels(
         args: the example, for trial runs.
         kwargs: likewise.
     """
-    reading = best(Reading(recording, fixed=_scripted(model)))
-    trial = Trial(model, recording, args, kwargs or {}, reading.flow.constants.flexible)
+    known = runs(model, recording, args, kwargs or {})
+    found = _found(model, known, args, kwargs or {})
+    if found is None:
+        barriers = unknown(known.unread, "it does something else every time")
+        found = _found(model, Runs(recording, barriers=barriers), args, kwargs or {})
+    assert found is not None
+    fields = {ref: f for ref, f in found.fields.items() if ref < len(recording.tensors)}
+    return replace(found, fields=fields)
+
+
+def _found(
+    model: nn.Module, known: Runs, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Channels | None:
+    """Return the classes of channels that trial runs confirm, None if no two runs are alike."""
+    kept = dict.fromkeys(known.unread, UNREAD)
+    reading = best(Reading(known.recording, fixed=_scripted(model), kept=kept))
+    trial = Trial(model, known, args, kwargs, reading.flow)
+    if known.unread and trial.run(reading.channels, ()) is not None:
+        return None
     while reading.channels.axes and trial.runs < _RUNS:
         culprits = trial.culprits(reading.channels)
         if not culprits:
-            return reading.channels
+            break
         reading = reading.without(culprits)
-    return reading.channels if not reading.channels.axes else reading.without_all().channels
+    else:
+        reading = reading.without_all() if reading.channels.axes else reading
+    channels = reading.channels
+    return replace(channels, barriers=(*channels.barriers, *known.barriers))
 
 
 def _scripted(model: nn.Module) -> frozenset[str]:

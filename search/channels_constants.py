@@ -104,7 +104,8 @@ class Constants:
     def places(self, ref: Ref, dim: int, labels: Tensor) -> list[tuple[str, int, Tensor]] | None:
         """Return where labels along a dimension of such a tensor lie: name, dimension, labels.
 
-        None if the tensor is none such, or if they lie along no dimension of a parameter.
+        None if the tensor is none such, or if they lie along no dimension of a parameter. Where
+        the parameter has entries that the tensor has not, the label is -1.
         """
         if ref not in self.flexible:
             return None
@@ -124,7 +125,7 @@ class Constants:
             if line is None:
                 return None
             own_dim, entries = line
-            own = torch.where(entries < 0, 0, labels[entries.clamp(min=0)])
+            own = torch.where(entries < 0, -1, labels[entries.clamp(min=0)])
             found.append((name, own_dim, own))
         return found
 

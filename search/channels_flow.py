@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hwcost.recorder_values import Call, Recording, Ref
 from hwcost.search.channels_constants import Constants
+from hwcost.search.channels_live import dead_calls
 from hwcost.search.channels_values import Barrier
 
 Role = Literal["in", "out", "follow"]
@@ -70,6 +71,7 @@ class Flow:
         holds: atoms that stay.
         unsearched: name of a weight -> why it has no channels to search at all.
         sites: index of a call -> how it can be read.
+        dead: indices of calls whose results nobody reads; they hold nothing.
     """
 
     recording: Recording
@@ -89,6 +91,7 @@ class Flow:
 
     def __post_init__(self) -> None:
         self.constants = Constants(self.recording)
+        self.dead = dead_calls(self.recording)
         self._pinned: set[str] = set()
 
     # Facts
@@ -122,6 +125,8 @@ class Flow:
 
     def hold(self, labels: Tensor, call: Call | None, reason: str, shown: bool = True) -> None:
         """Keep atoms alive, for a reason; one that is not ``shown`` is no barrier."""
+        if call is not None and self.index in self.dead:
+            return
         layer = "" if call is None else self.path(call)
         what = "output" if call is None else call.op.name
         self.holds.append(Hold(labels, Barrier(layer, what, reason), shown))
@@ -177,6 +182,7 @@ class Flow:
             self.read(ref)
             return False
         for name, own_dim, own_labels in places:
+            own_labels[own_labels < 0] = self.fresh(int((own_labels < 0).sum()))
             self.cut(name, own_dim, own_labels, role)
         return True
 

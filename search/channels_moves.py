@@ -63,9 +63,18 @@ def without(shape: Sequence[int], dims: set[int]) -> Places:
     return [kept.index(d) if d in kept else None for d in range(len(shape))]
 
 
-def _expand(flow: Flow, call: Call) -> None:
-    more = len(flow.shape(call.outputs[0])) - len(flow.shape(call.args[0]))
-    move(flow, call, call.args[0], [d + more for d in _all_dims(flow, call)], call.outputs)
+def expand(flow: Flow, call: Call) -> None:
+    """Repeat along dimensions of size 1; what fills them may be as long as what it meets.
+
+    Not so the first, which counts samples.
+    """
+    ref, out = call.args[0], call.outputs[0]
+    old, new = flow.shape(ref), flow.shape(out)
+    more = len(new) - len(old)
+    lines = [Line(d + more, labels) for d, labels in flow.read(ref)]
+    sizes = zip([1] * more + list(old), new, strict=True)
+    grown = [d for d, (before, after) in enumerate(sizes) if d and before < after]
+    flow.put(out, [*lines, *(Line(d, flow.fresh(new[d])) for d in grown)])
 
 
 def _select(flow: Flow, call: Call) -> None:
@@ -82,10 +91,15 @@ def _flip(flow: Flow, call: Call) -> None:
     )
 
 
-def _repeat(flow: Flow, call: Call) -> None:
-    more = len(call.args[1]) - len(flow.shape(call.args[0]))
-    lines = [Line(d + more, x.repeat(call.args[1][d + more])) for d, x in flow.read(call.args[0])]
-    flow.put(call.outputs[0], lines)
+def repeat(flow: Flow, call: Call) -> None:
+    """Repeat along any dimension; see ``expand`` for those of size 1."""
+    ref, out = call.args[0], call.outputs[0]
+    old, new = flow.shape(ref), flow.shape(out)
+    more = len(new) - len(old)
+    times = call.args[1]
+    lines = [Line(d + more, x.repeat(times[d + more])) for d, x in flow.read(ref)]
+    grown = [d for d, size in enumerate([1] * more + list(old)) if d and size == 1 < times[d]]
+    flow.put(out, [*lines, *(Line(d, flow.fresh(new[d])) for d in grown)])
 
 
 def _view(flow: Flow, call: Call) -> None:
@@ -247,9 +261,12 @@ RESHAPES: dict[str, Callable[[Flow, Call], None]] = {
     "aten.permute": _permute,
     "aten.unsqueeze": _unsqueeze,
     "aten.squeeze": _squeeze,
-    "aten.expand": _expand,
+    "aten.expand": expand,
     "aten.flip": _flip,
-    "aten.repeat": _repeat,
+    "aten.repeat": repeat,
     "aten.slice": _slice,
     "aten.glu": _glu,
 }
+
+#: Operator -> its rule, where it may give a tensor channels that had none.
+GROWING: dict[str, Callable[[Flow, Call], None]] = {"aten.expand": expand, "aten.repeat": repeat}

@@ -2,12 +2,30 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hwcost.recorder_values import Recording
 from hwcost.search.channels_flow import Flow
 from hwcost.search.channels_result import result
 from hwcost.search.channels_values import Axis
 from hwcost.search.channels_walk import walk
+
+
+class Kind(NamedTuple):
+    """Calls that are read in the same way: of one operator in one class of modules.
+
+    Attributes:
+        op: the operator.
+        cls: the modules' class.
+        options: how many ways there are to read it.
+        before: how many dimensions its input has; after: those of its output.
+    """
+
+    op: str
+    cls: str
+    options: int
+    before: int
+    after: int
 
 
 @dataclass(eq=False)
@@ -38,16 +56,17 @@ class Reading:
         weights = sum(len(axis.producers) for axis in self.channels.axes)
         return weights, self.channels.n_classes
 
-    def kind(self, index: int) -> tuple[str, str, int]:
+    def kind(self, index: int) -> "Kind":
         """Return what a call that can be read in several ways has in common with others."""
         call, site = self.recording.calls[index], self.flow.sites[index]
-        return call.op.name, self.recording.scopes[call.scope].cls, site.options
+        ranks = (len(self.flow.shape(ref)) for ref in (call.inputs[0], call.outputs[0]))
+        return Kind(call.op.name, self.recording.scopes[call.scope].cls, site.options, *ranks)
 
     def is_frozen(self, index: int) -> bool:
         """Whether no channel that a call can divide in several ways can go."""
         return bool((self._classes[self.flow.sites[index].labels] < 0).all())
 
-    def read_as(self, kind: tuple[str, str, int], way: int) -> "Reading":
+    def read_as(self, kind: "Kind", way: int) -> "Reading":
         """Return a reading with calls of one kind read in one way."""
         sites = [i for i in self.flow.sites if self.kind(i) == kind]
         choices = self.choices | dict.fromkeys(sites, way)
@@ -89,6 +108,6 @@ class Reading:
 def best(first: Reading) -> Reading:
     """Return a reading, or one that frees more layers where it freezes some."""
     for kind in dict.fromkeys(first.kind(i) for i in first.flow.sites if first.is_frozen(i)):
-        others = [first.read_as(kind, way) for way in range(1, kind[2] - 1)]
+        others = [first.read_as(kind, way) for way in range(1, kind.options - 1)]
         first = max(first, *others, key=lambda reading: reading.score) if others else first
     return first

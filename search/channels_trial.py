@@ -10,17 +10,16 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from hwcost.errors import TraceError
-from hwcost.recorder import record
 from hwcost.recorder_state import to_meta
-from hwcost.recorder_values import Call, Recording, Ref
+from hwcost.recorder_values import Call, Recording
+from hwcost.search.channels_constants import MOVES
+from hwcost.search.channels_flow import Flow
+from hwcost.search.channels_training import Runs, again
 from hwcost.search.channels_values import Axis, Channels, Field
 from hwcost.search.slicing import slice_channels
 
 #: Operators that a run may need or not, depending on sizes, and that change no number.
-_COPIES = frozenset(
-    "aten." + name
-    for name in ("clone", "view", "_unsafe_view", "_reshape_alias", "contiguous", "slice", "expand")
-)
+_COPIES = MOVES - {"aten.flip", "aten.repeat", "aten._to_copy"}
 
 #: Arguments that are numbers, also where an operator is not pointwise.
 _VALUES = {"fill_value", "value", "s"}
@@ -38,20 +37,23 @@ class Trial:
 
     Args:
         model: the model; it is copied for every run.
-        recording: its run with all channels.
+        known: its runs with all channels.
         args: the example; kwargs: likewise.
-        flexible: tensors whose shapes are not predicted.
+        flow: of the walk along these runs; shapes of constants and of what nobody reads are
+            not predicted.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        recording: Recording,
+        known: Runs,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        flexible: set[Ref],
+        flow: Flow,
     ) -> None:
-        self.model, self.recording, self.flexible = model, recording, flexible
+        self.model, self.known, self.dead = model, known, flow.dead
+        self.flexible = flow.constants.flexible
+        self.recording = known.recording
         self.args, self.kwargs = args, kwargs
         self.runs = 0
 
@@ -98,7 +100,7 @@ class Trial:
             model = self._copy()
             slice_channels(model, channels, alive)
             with _noting(entered):
-                smaller = record(model, self.args, self.kwargs)
+                smaller = again(model, self.args, self.kwargs, like=self.known)
         except Exception as error:  # any error of the user's code says the same: not so
             cause = error.__cause__ if isinstance(error, TraceError) else error
             text = f"{type(cause).__name__}: {cause}".splitlines()[0].rstrip(": ")
@@ -129,6 +131,8 @@ class Trial:
             if old.op.name != new.op.name or len(old.outputs) != len(new.outputs):
                 yield Fault(f"{new.op.name!r} runs in place of {old.op.name!r}", here)
                 return
+            if index in self.dead:
+                continue
             if _numbers(old) != _numbers(new):
                 yield Fault(f"a number in {old.op.name!r} depends on the channels", here)
             for ref, other in zip(old.outputs, new.outputs, strict=True):

@@ -6,7 +6,7 @@ from hwcost.recorder_values import Call, Recording
 from hwcost.search.channels_constants import is_fill
 from hwcost.search.channels_flow import Flow, short
 from hwcost.search.channels_layers import LAYERS
-from hwcost.search.channels_moves import RESHAPES
+from hwcost.search.channels_moves import GROWING, RESHAPES
 from hwcost.search.channels_norms import NORMS, refuse_nested
 from hwcost.search.channels_pointwise import MERGES, POINTWISE, pointwise
 from hwcost.search.channels_products import PRODUCTS
@@ -73,6 +73,8 @@ def _apply(flow: Flow, call: Call) -> None:
     elif not flow.constants.learn(call):
         for ref in call.inputs:
             flow.read(ref)
+        if call.op.name in GROWING:
+            GROWING[call.op.name](flow, call)
 
 
 def _rule_of(call: Call) -> Rule:

@@ -21,6 +21,8 @@ class Layout:
         sizes: members of each mask, shape ``(masks, 1)``.
         multiples: how many members stay together, shape ``(masks, 1)``; None where always one.
         back: place in the flattened ``places`` of each entry, shape ``(total,)``.
+        extra: sets of entries of which one must stay, padded likewise, shape ``(sets, widest)``;
+            None where there are none.
     """
 
     places: Tensor
@@ -28,10 +30,17 @@ class Layout:
     sizes: Tensor
     multiples: Tensor | None
     back: Tensor
+    extra: Tensor | None
 
     @classmethod
-    def make(cls, sizes: Sequence[int], multiples: Sequence[int], device: torch.device) -> "Layout":
-        """Return the layout of masks of these sizes."""
+    def make(
+        cls,
+        sizes: Sequence[int],
+        multiples: Sequence[int],
+        device: torch.device,
+        sets: Sequence[Tensor] = (),
+    ) -> "Layout":
+        """Return the layout of masks of these sizes, one of each of ``sets`` of entries kept."""
         size = torch.tensor(sizes)[:, None]
         starts = size.cumsum(0) - size
         columns = torch.arange(int(size.max()))
@@ -43,7 +52,12 @@ class Layout:
             "back": inside.flatten().nonzero()[:, 0],
         }
         blocks = torch.tensor(multiples)[:, None].to(device) if max(multiples) > 1 else None
-        return cls(**{k: v.to(device) for k, v in found.items()}, multiples=blocks)
+        extra = None
+        if sets:
+            widest = max(map(len, sets))
+            rows = [torch.cat([s, s[:1].expand(widest - len(s))]) for s in sets]
+            extra = torch.stack(rows).to(device)
+        return cls(**{k: v.to(device) for k, v in found.items()}, multiples=blocks, extra=extra)
 
     def survivors(self, salience: Tensor, threshold: float) -> Tensor:
         """Return which entries stay, bool, shape ``(total,)``.
@@ -54,9 +68,14 @@ class Layout:
         salience = salience.detach()
         alive = salience >= threshold
         if self.multiples is not None:
-            return self._blocks(salience, alive, self.multiples)
-        best = salience[self.places].argmax(1) + self.starts
-        return alive.index_fill_(0, best, True)
+            alive = self._blocks(salience, alive, self.multiples)
+        else:
+            best = salience[self.places].argmax(1) + self.starts
+            alive.index_fill_(0, best, True)
+        if self.extra is not None:
+            best = salience[self.extra].argmax(1, keepdim=True)
+            alive.index_fill_(0, self.extra.gather(1, best).flatten(), True)
+        return alive
 
     def _blocks(self, salience: Tensor, alive: Tensor, multiples: Tensor) -> Tensor:
         columns = torch.arange(self.places.shape[1], device=salience.device)
@@ -143,6 +162,7 @@ class MaskBank(nn.Module):
         self.places: dict[str, slice] = {}
         self.alpha = nn.Parameter(torch.ones(0))
         self._multiples: list[int] = []
+        self._sets: list[Tensor] = []
         self._layouts: dict[torch.device, Layout] = {}
 
     @property
@@ -164,6 +184,11 @@ class MaskBank(nn.Module):
         self._layouts.clear()
         self.alpha = grown(self.alpha, size)
         return self.places[name]
+
+    def keep_one_of(self, entries: Tensor) -> None:
+        """Let the most salient of these entries always stay; int64, shape ``(members,)``."""
+        self._sets.append(entries)
+        self._layouts.clear()
 
     def soft(self) -> Tensor:
         """Return the share of each member in [0, 1], shape ``(total,)``."""
@@ -203,7 +228,7 @@ class MaskBank(nn.Module):
         layout = self._layouts.get(salience.device)
         if layout is None:
             sizes = [place.stop - place.start for place in self.places.values()]
-            layout = Layout.make(sizes, self._multiples, salience.device)
+            layout = Layout.make(sizes, self._multiples, salience.device, self._sets)
             self._layouts[salience.device] = layout
         return layout.survivors(salience, self.threshold)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hwcost.errors import SearchError
 from hwcost.search.base import Search
-from hwcost.search.channels import Axis
+from hwcost.search.channels import Axis, Channels
 from hwcost.search.gates import KernelBank, MaskBank
 from hwcost.search.layers import PLAIN
 from hwcost.search.method import Method
@@ -59,7 +59,10 @@ class PITMethod(Method):
         for axis in axes:
             self.channel_masks.add(axis.name, axis.size, self._multiple(axis, search))
         if axes:
-            search.alive.add(_Channels(self, axes, search.channels.n_classes))
+            factor = _Channels(self, axes, search.channels.n_classes)
+            search.alive.add(factor)
+            for entries in factor.parts(search.channels):
+                self.channel_masks.keep_one_of(entries)
         flat, wide = self.train_rf or self.train_dilation, self.train_rf
         self.kernels = list(kernels(search, self.selection, flat, wide))
         for kernel in self.kernels:
@@ -173,6 +176,27 @@ class _Channels:
         self.places = torch.cat(places)
         self.complete = len(self.places) == n_classes
         self.names = {axis.name for axis in axes}
+
+    def parts(self, channels: Channels) -> list[Tensor]:
+        """Return the entries of each layer that has a part of the searched channels only.
+
+        Of a whole axis one channel always stays; of what a layer reads or makes of it, one must.
+        """
+        entry = torch.full((self.n_classes + 1,), -1)
+        entry[self.places] = torch.arange(len(self.places))
+        sizes = [axis.size for axis in channels.axes]
+        axis_of = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+        sets = {tuple(cut.classes.unique().tolist()) for cs in channels.cuts.values() for cut in cs}
+        found = []
+        for classes in sorted(sets):
+            members = torch.tensor(classes)
+            counts = axis_of[members].bincount(minlength=len(sizes)).tolist()
+            certain = min(classes) < 0 or any(
+                n == size for n, size in zip(counts, sizes, strict=True)
+            )
+            if not certain and bool((entry[members] >= 0).all()):
+                found.append(entry[members])
+        return found
 
     def soft(self) -> Tensor:
         bank = self.method.channel_masks

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from hwcost.recorder_values import without_compiler
+from hwcost.search.attention import fit_attention
 from hwcost.search.channels_values import Channels
 
 
@@ -116,6 +117,19 @@ def _set_cell(module: Any, kept: _Kept) -> None:
     module.input_size = module.weight_ih.shape[1]
 
 
+def _set_attention(module: Any, kept: _Kept) -> None:
+    fit_attention(module)
+
+
+def _set_encoder(module: Any, kept: _Kept) -> None:
+    """Nested tensors are for attention as torch has it."""
+    for layer in module.modules():
+        if isinstance(layer, nn.MultiheadAttention):
+            fit_attention(layer)
+            if not layer._qkv_same_embed_dim:
+                module.use_nested_tensor = False
+
+
 def _set_own_norm(module: nn.Module, kept: _Kept) -> None:
     """A user's own layer norm often has the attribute of torch's."""
     shape = getattr(module, "normalized_shape", None)
@@ -137,4 +151,6 @@ SETTERS: dict[type[nn.Module], Callable[[Any, _Kept], None]] = {
     nn.EmbeddingBag: _set_embedding,
     nn.RNNBase: _set_recurrent,
     nn.RNNCellBase: _set_cell,
+    nn.MultiheadAttention: _set_attention,
+    nn.TransformerEncoder: _set_encoder,
 }

@@ -132,10 +132,7 @@ class Mask:
 
 @dataclass(frozen=True, eq=False)
 class WeightMask:
-    """Transform of a weight: its product with a mask.
-
-    Autograd keeps the stored weight, which lives anyway, and the mask, which is small.
-    """
+    """Transform of a weight: its product with a mask."""
 
     mask: Mask
 

@@ -1,7 +1,6 @@
 """What the suites of the search methods run on: every method with every net that it can search."""
 
 import copy
-import math
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
@@ -152,16 +151,17 @@ def given(case: Case) -> Any:
     return subject(case)[1]
 
 
-def outputs(model: nn.Module, example: Any) -> tuple[list[Any], str]:
-    """Return all that a model returns in evaluation mode, flat, and how it was nested."""
-    with torch.no_grad():
-        leaves, spec = tree_flatten(run(model.eval(), example))
+@torch.no_grad()
+def outputs(model: nn.Module, example: Any, training: bool = False) -> tuple[list[Any], str]:
+    """Return all that a model returns, flat, and how it was nested."""
+    leaves, spec = tree_flatten(run(model.train(training), example))
     return leaves, str(spec)
 
 
-def difference(model: nn.Module, other: nn.Module, example: Any) -> float:
+def difference(model: nn.Module, other: nn.Module, example: Any, training: bool = False) -> float:
     """Return by how much outputs differ, the largest of all, relative to the tensor's largest."""
-    (leaves, spec), (expected, spec_expected) = outputs(model, example), outputs(other, example)
+    leaves, spec = outputs(model, example, training)
+    expected, spec_expected = outputs(other, example, training)
     assert spec == spec_expected
     assert any(isinstance(leaf, Tensor) for leaf in expected)
     found = 0.0
@@ -170,10 +170,9 @@ def difference(model: nn.Module, other: nn.Module, example: Any) -> float:
             assert leaf == value
             continue
         assert leaf.shape == value.shape and leaf.dtype == value.dtype
-        assert bool(value.isfinite().all())
+        assert bool(value.isfinite().all()) and bool(leaf.isfinite().all())
         scale = max(float(value.abs().max()), 1e-30)
         found = max(found, float((leaf - value).abs().max()) / scale)
-        found = found if math.isfinite(found) else math.inf
     return found
 
 
@@ -196,5 +195,5 @@ def train(search: Search, optimizer: torch.optim.Optimizer, example: Any, steps:
     search.train()
     for _ in range(steps):
         optimizer.zero_grad()
-        (task_loss(search, example) + 0.1 * relative_cost(search)).backward()  # type: ignore[no-untyped-call]
+        (task_loss(search, example) + 0.1 * relative_cost(search)).backward()
         optimizer.step()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.searchcases import Case, build, given, task_loss
@@ -64,7 +64,7 @@ def work(rank: int, folder: str) -> None:
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What each process found."""
     folder: Path = tmp_path_factory.mktemp("ddp")
-    mp.spawn(work, args=(str(folder),), nprocs=2)  # type: ignore[no-untyped-call]
+    spawn(work, args=(str(folder),), nprocs=2)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

@@ -30,9 +30,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::hwcost.errors.HwcostWarning")
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
-def nets(*names: str) -> Any:
-    """Parametrise over methods with branches, and the others on these nets."""
-    cases = [case for case in CASES if case.branching or case.net in names]
+def on_nets(*names: str) -> pytest.MarkDecorator:
+    """Parametrise over the methods on these nets only."""
+    cases = [case for case in CASES if case.net in names]
+    assert {case.net for case in cases} == set(names)
     return pytest.mark.parametrize("case", cases, ids=str)
 
 
@@ -110,22 +111,22 @@ def test_a_copy_is_a_search_of_its_own(case: Case, how: str) -> None:
     assert all(torch.equal(after[key], value) for key, value in before.items())
 
 
-SOME = ("Residual", "MobileNet", "ConvNeXt", "CausalTCN", "Split", "GroupNorms", "ConvLSTM")
-
-
-@nets(*SOME)
-@pytest.mark.parametrize("mode", ["soft", "hard+gumbel"])
-def test_a_resumed_search_goes_on_bit_by_bit(case: Case, mode: str) -> None:
+@on_nets(
+    *("Residual", "MobileNet", "ConvNeXt", "CausalTCN", "GroupNorms", "ConvLSTM"),
+    *("Skippable", "Nested", "Shared", "Series"),
+)
+def test_a_resumed_search_goes_on_bit_by_bit(case: Case) -> None:
     first, example = fresh(case, seed=0), given(case)
-    first.sampling.mode = mode
+    first.sampling.mode = "hard+gumbel" if case.branching else "soft"
     optimizer = adam(first)
     train(first, optimizer, example, steps=3)
     state = saved([first.state_dict(), optimizer.state_dict()])
     train(first, optimizer, example, steps=3)
     second = build(case)
     again = adam(second)
-    for target, stored in zip((second, again), torch.load(state), strict=True):
-        target.load_state_dict(stored)  # type: ignore[attr-defined]
+    search_state, optimizer_state = torch.load(state)
+    second.load_state_dict(search_state)
+    again.load_state_dict(optimizer_state)
     train(second, again, example, steps=3)
     found, expected = second.state_dict(), first.state_dict()
     for name, value in expected.items():
@@ -145,22 +146,26 @@ def test_a_search_trains_at_lower_precision(case: Case) -> None:
         loss = task_loss(search.train(), example) + sum(
             search.get_cost(name, relative=True) for name in search.cost_specification
         )
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     gradients = [p.grad for p in search.nas_parameters() if p.grad is not None]
     assert gradients and all(bool(gradient.isfinite().all()) for gradient in gradients)
     assert difference(search.export(), search, example) <= 1e-5
 
 
 @pytest.mark.slow
-@nets("Residual", "MobileNet", "ConvNeXt", "CausalTCN", "UNet", "MultiheadAttention", "Kernels")
+@on_nets(
+    *("Residual", "MobileNet", "ConvNeXt", "CausalTCN", "UNet", "MultiheadAttention", "Kernels"),
+    *("Nested", "Series"),
+)
 def test_an_export_passes_torch_export(case: Case) -> None:
     exported, example = fresh(case, seed=0).export().eval(), given(case)
     program = torch.export.export(exported, *arguments(example))
     assert difference(Program(program.module()), exported, example) <= 1e-5
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's own
 @pytest.mark.slow
-@nets("Residual", "ConvNeXt", "CausalTCN", "Kernels")
+@on_nets("Residual", "ConvNeXt", "CausalTCN", "MultiheadAttention", "Kernels", "Nested", "Series")
 def test_an_export_passes_onnx(case: Case) -> None:
     for library in ("onnx", "onnxscript"):
         pytest.importorskip(library, reason="the extra 'onnx' is not installed")
