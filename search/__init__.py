@@ -10,6 +10,8 @@ if __name__ != "hwcost.search":
 from hwcost.search.attention import Attention
 from hwcost.search.base import Search
 from hwcost.search.choice import Choice, PITSuperNetModule, SuperNetModule
+from hwcost.search.gates import Schedule
+from hwcost.search.kernels_padded import PaddedConv1d, PaddedConv2d, PaddedConv3d
 from hwcost.search.layers import PITConv1d, PITConv2d, PITConv3d, PITLinear
 from hwcost.search.method import Method
 from hwcost.search.pit import PIT
@@ -32,6 +34,10 @@ __all__ = [
     "PITLinear",
     "PITSuperNet",
     "PITSuperNetModule",
+    "PaddedConv1d",
+    "PaddedConv2d",
+    "PaddedConv3d",
+    "Schedule",
     "Search",
     "SuperNet",
     "SuperNetModule",

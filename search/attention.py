@@ -106,7 +106,7 @@ class Attention(nn.MultiheadAttention):
 def _parts(projected: Tensor, count: int) -> Sequence[Tensor]:
     """Return equal parts of the features, contiguous."""
     parts = projected.unflatten(-1, (count, -1)).unsqueeze(0)
-    return parts.transpose(0, -2).squeeze(-2).contiguous().unbind()
+    return list(parts.transpose(0, -2).squeeze(-2).contiguous())
 
 
 def _added(mask: Tensor | None, like: Tensor) -> Tensor | None:

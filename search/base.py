@@ -80,8 +80,10 @@ class Search(Trained):
         super().__init__()
         refuse_searched(model)
         costs = Specification(cost)
-        self.model = copy.deepcopy(model)
         self.methods = nn.ModuleList(methods)
+        if not len(self.methods):
+            raise SearchError("a search needs a method, as in Search(model, example, [PIT()])")
+        self.model = copy.deepcopy(model)
         self.sampling = Sampling(seed)
         for method in self.each_method():
             method.prepare(self.model)
@@ -165,6 +167,19 @@ class Search(Trained):
         except ValueError:
             self._refuse_nan()
             raise
+        return cost / self.reference[name].to(cost) if relative else cost
+
+    @torch.no_grad()
+    def estimate(self, name: str | None = None, relative: bool = False) -> Tensor:
+        """Return a cost of what ``export`` would return now, off the table, without exporting.
+
+        A hundred times as fast as ``get_cost(hard=True)``, and equal to it unless the smaller
+        network is priced by other formulas, as a convolution left with one group is.
+        """
+        name = self._costs.only() if name is None else name
+        parts = [self.alive.hard().float()]
+        parts += [e.cpu() for m in self.each_method() if (e := m.hard_entries()) is not None]
+        cost = self._costs.price(name, self._table(torch.cat(parts)))
         return cost / self.reference[name].to(cost) if relative else cost
 
     def workload(self, hard: bool = False) -> Workload:

@@ -54,7 +54,8 @@ class _Source:
     def rows(self) -> list[dict[str, float]]:
         names = ("cin", "cout", "groups", "batch", "positions", "elements", "reads", "coeffs")
         more = ("m", "n", "k", "heads", "dhead", "dv")
-        columns = {name: self.workload.column(name).tolist() for name in (*names, *more)}
+        positions = ("id", "ih", "iw", "od", "oh", "ow")
+        columns = {n: self.workload.column(n).tolist() for n in (*names, *more, *positions)}
         count = len(self.workload)
         return [{name: column[i] for name, column in columns.items()} for i in range(count)]
 
@@ -107,6 +108,9 @@ def _conv(source: _Source, row: int) -> list[Change]:
     made = source.counts(source.written(call), [1])
     changes = [_scaled("cin", sizes, read), _scaled("cout", sizes, made)]
     changes.append(_scaled("batch", sizes, source.counts(source.written(call), [0])))
+    for dim, letter in zip(range(source.rank(call.arg("input")) - 1, 1, -1), "whd", strict=False):
+        changes.append(_scaled("i" + letter, sizes, source.counts(call.arg("input"), [dim])))
+        changes.append(_scaled("o" + letter, sizes, source.counts(source.written(call), [dim])))
     if sizes["groups"] > 1:
         changes.append(_scaled("groups", sizes, read))
     return changes

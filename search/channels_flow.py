@@ -93,6 +93,7 @@ class Flow:
         self.constants = Constants(self.recording)
         self.dead = dead_calls(self.recording)
         self._pinned: set[str] = set()
+        self._grown: set[int] = set()
 
     # Facts
 
@@ -110,6 +111,16 @@ class Flow:
         """Return new atoms, shape ``(count,)``."""
         self.atoms += count
         return torch.arange(self.atoms - count, self.atoms)
+
+    def grow(self, count: int) -> Tensor:
+        """Return new atoms for what is repeated as often as something else wants it."""
+        labels = self.fresh(count)
+        self._grown.update(labels.tolist())
+        return labels
+
+    def is_grown(self, labels: Tensor) -> bool:
+        """Whether atoms are such, and were not united with others in what carries them."""
+        return int(labels[0]) in self._grown
 
     def unite(self, first: Tensor, second: Tensor) -> None:
         """Let atoms stand or fall together, one by one; shapes broadcast."""

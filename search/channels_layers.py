@@ -50,14 +50,30 @@ def _convolution(flow: Flow, call: Call) -> None:
     x, weight, bias, groups = (call.arg(n) for n in ("input", "weight", "bias", "groups"))
     if not _is_filter(flow, call) and not is_weight(flow, call, weight):
         return
-    kept = [line for line in flow.read(x) if line.dim == 0]
+    passed = {0, *_pointwise(flow, call)}
+    kept = [line for line in flow.read(x) if line.dim in passed]
     for line in flow.read(x):
-        if line.dim > 1:
+        if line.dim > 1 and line.dim not in passed:
             flow.hold(line.labels, call, "a convolution over channels")
     labels = only(flow.read(x), 1, flow, call)
     made = _CONVS[min(groups, 2)](flow, call, labels)
     flow.tie(bias, 0, made, "follow", call)
     flow.put(call.outputs[0], [*kept, Line(1, made)])
+
+
+def _pointwise(flow: Flow, call: Call) -> list[int]:
+    """Return the dimensions of positions that a convolution does not mix."""
+    rank = len(flow.shape(call.outputs[0])) - 2
+    if call.arg("transposed"):
+        return []
+    stride, padding = (_spread(call.arg(name), rank) for name in ("stride", "padding"))
+    kernel = flow.shape(call.arg("weight"))[2:]
+    moves = zip(kernel, stride, padding, strict=True)
+    return [d + 2 for d, move in enumerate(moves) if move == (1, 1, 0)]
+
+
+def _spread(values: Sequence[int], rank: int) -> Sequence[int]:
+    return values if len(values) == rank else tuple(values) * rank
 
 
 def _is_filter(flow: Flow, call: Call) -> bool:

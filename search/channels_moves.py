@@ -74,7 +74,7 @@ def expand(flow: Flow, call: Call) -> None:
     lines = [Line(d + more, labels) for d, labels in flow.read(ref)]
     sizes = zip([1] * more + list(old), new, strict=True)
     grown = [d for d, (before, after) in enumerate(sizes) if d and before < after]
-    flow.put(out, [*lines, *(Line(d, flow.fresh(new[d])) for d in grown)])
+    flow.put(out, [*lines, *(Line(d, flow.grow(new[d])) for d in grown)])
 
 
 def _select(flow: Flow, call: Call) -> None:
@@ -99,7 +99,7 @@ def repeat(flow: Flow, call: Call) -> None:
     times = call.args[1]
     lines = [Line(d + more, x.repeat(times[d + more])) for d, x in flow.read(ref)]
     grown = [d for d, size in enumerate([1] * more + list(old)) if d and size == 1 < times[d]]
-    flow.put(out, [*lines, *(Line(d, flow.fresh(new[d])) for d in grown)])
+    flow.put(out, [*lines, *(Line(d, flow.grow(new[d])) for d in grown)])
 
 
 def _view(flow: Flow, call: Call) -> None:
@@ -120,7 +120,16 @@ def _view(flow: Flow, call: Call) -> None:
                 free = [after.index(d) for d in after if asked[d] == -1]
                 found = _split(flow, call, table, free)
                 kept += [Line(after[found[0]], found[1])] if found else []
-    flow.put(out, kept)
+    flow.put(out, _settled(flow, call, kept))
+
+
+def _settled(flow: Flow, call: Call, lines: Sequence[Line]) -> list[Line]:
+    """Let repeats stay that share a dimension with channels that were there before."""
+    firm = {line.dim for line in lines if not flow.is_grown(line.labels)}
+    grown = [line for line in lines if line.dim in firm and flow.is_grown(line.labels)]
+    for line in grown:
+        flow.hold(line.labels, call, "the model's code fixes how often they repeat", shown=False)
+    return [line for line in lines if not any(line is other for other in grown)]
 
 
 def _spread(line: Line, dims: Sequence[int], shape: Sequence[int]) -> Tensor:

@@ -70,6 +70,7 @@ def _meet(flow: Flow, call: Call, met: Sequence[tuple[Ref, int]]) -> list[Tensor
         for ref, dim in met
         if (ref, dim) not in flexible
     ]
+    lines.sort(key=lambda own: bool(own) and flow.is_grown(own[0]))
     first = lines[0]
     if any(len(other) != len(first) for other in lines) or (flexible and len(first) > 1):
         for labels in (one for other in lines for one in other):

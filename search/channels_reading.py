@@ -1,13 +1,13 @@
 """One reading of a recording: what its code may mean where it can mean several things."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from hwcost.recorder_values import Recording
 from hwcost.search.channels_flow import Flow
 from hwcost.search.channels_result import result
-from hwcost.search.channels_values import Axis
+from hwcost.search.channels_values import Axis, Channels
 from hwcost.search.channels_walk import walk
 
 
@@ -37,6 +37,7 @@ class Reading:
         fixed: names of parameters that must stay whole.
         choices: index of a call -> which way to read it.
         kept: name of a weight -> why its output channels stay.
+        faults: name of a weight -> why it could not shrink in earlier readings.
         tried: calls, and ways to read them that failed.
     """
 
@@ -44,11 +45,13 @@ class Reading:
     fixed: frozenset[str] = frozenset()
     choices: dict[int, int] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
     tried: frozenset[tuple[int, int]] = frozenset()
 
     def __post_init__(self) -> None:
         self.flow: Flow = walk(self.recording, self.choices, self.kept, self.fixed)
-        self.channels, self._classes = result(self.flow)
+        channels, self._classes = result(self.flow)
+        self.channels = replace(channels, frozen={**channels.frozen, **self._faulty(channels)})
 
     @property
     def score(self) -> tuple[int, int]:
@@ -70,25 +73,29 @@ class Reading:
         """Return a reading with calls of one kind read in one way."""
         sites = [i for i in self.flow.sites if self.kind(i) == kind]
         choices = self.choices | dict.fromkeys(sites, way)
-        return Reading(self.recording, self.fixed, choices, self.kept, self.tried)
+        return replace(self, choices=choices)
 
     def without(self, culprits: Mapping[Axis, str]) -> "Reading":
         """Return a reading in which these axes are read in another way, or stay."""
-        choices, kept = dict(self.choices), dict(self.kept)
+        choices, faults, kept = dict(self.choices), dict(self.faults), dict(self.kept)
         tried = self.tried | {(i, choices.get(i, 0)) for i in self.flow.sites}
         for axis, fault in culprits.items():
             kinds = {self.kind(index) for index in self._sites(axis)}
             moves = {i: w for i in self.flow.sites if self.kind(i) in kinds for w in self._left(i)}
             choices |= moves
-            if not moves:
-                reason = f"the model's code fixes the size: {fault}"
-                kept |= dict.fromkeys(axis.producers, reason)
-        return Reading(self.recording, self.fixed, choices, kept, tried)
+            reasons = dict.fromkeys(axis.producers, f"the model's code fixes the size: {fault}")
+            faults |= reasons
+            kept |= {} if moves else reasons
+        return replace(self, choices=choices, kept=kept, faults=faults, tried=tried)
 
     def without_all(self) -> "Reading":
         """Return a reading in which all channels stay."""
         kept = dict.fromkeys(self.flow.producers, "the model's code fixes the sizes")
-        return Reading(self.recording, self.fixed, self.choices, kept)
+        return replace(self, kept=kept, tried=frozenset())
+
+    def _faulty(self, channels: Channels) -> dict[str, str]:
+        """Return why weights stay whose removal failed: it says more than this reading."""
+        return {name: self.faults[name] for name in channels.frozen if name in self.faults}
 
     def _sites(self, axis: Axis) -> list[int]:
         found = []

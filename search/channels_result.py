@@ -1,5 +1,6 @@
 """Turn what a walk collected into classes, axes and cuts."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -83,7 +84,7 @@ class Groups:
         for hold in self.flow.holds:
             if not own.isdisjoint(self.group[hold.labels.reshape(-1)].tolist()):
                 return hold.barrier.reason
-        if self.group[STAYS] in own:
+        if int(self.group[STAYS]) in own:
             return "they meet channels that stay"
         return "all its channels stand or fall together"
 
@@ -101,10 +102,10 @@ def result(flow: Flow) -> tuple[Channels, Tensor]:
     """Return the channels of a network that was walked, and the class of each atom."""
     groups = Groups(flow)
     axes, classes, start = [], torch.full((flow.atoms,), -1), 0
-    for names, members in groups.axes:
+    titles = _titles([names[0] for names, _ in groups.axes])
+    for title, (names, members) in zip(titles, groups.axes, strict=True):
         classes[members] = torch.arange(start, start + len(members))
-        path = names[0].rpartition(".")[0]
-        axes.append(Axis(path, start, len(members), tuple(names)))
+        axes.append(Axis(title, start, len(members), tuple(names)))
         start += len(members)
     classes = torch.where(groups.stays, -1, classes[groups.group])
     channels = Channels(
@@ -119,6 +120,13 @@ def result(flow: Flow) -> tuple[Channels, Tensor]:
         features={p: c for p, x in flow.features.items() if _is_any(c := classes[x])},
     )
     return channels, classes
+
+
+def _titles(weights: Sequence[str]) -> list[str]:
+    """Return different names of axes: of modules, or of their weights where one has several."""
+    paths = [weight.rpartition(".")[0] for weight in weights]
+    several = {"", *(path for path, times in Counter(paths).items() if times > 1)}
+    return [w if path in several else path for w, path in zip(weights, paths, strict=True)]
 
 
 def _is_any(classes: Tensor) -> bool:

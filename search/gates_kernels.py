@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from hwcost.errors import SearchError
 from hwcost.search.gates_masks import check_sizes, grown, refuse_nan
-from hwcost.search.gates_ordered import dilation_levels, outward_sums, strides
+from hwcost.search.gates_ordered import dilation_levels, outward, outward_sums, strides
 from hwcost.search.gates_straight import straight_through
 
 
@@ -30,8 +30,8 @@ class KernelBank(nn.Module):
         super().__init__()
         self.threshold = threshold
         self.places: dict[str, slice] = {}
-        self.beta = nn.Parameter(torch.ones(0))
-        self.gamma = nn.Parameter(torch.ones(0))
+        self.beta = nn.Parameter(torch.ones(0), requires_grad=False)
+        self.gamma = nn.Parameter(torch.ones(0), requires_grad=False)
         self._dilated: list[bool] = []
         self._layouts: dict[torch.device, _Layout] = {}
 
@@ -89,7 +89,7 @@ class KernelBank(nn.Module):
             return weights.new_ones(self.total)
         layout = self._layout(weights.device)
         steps = weights.clamp(0, 1).index_select(0, layout.steps).view_as(layout.inside)
-        sums = outward_sums(steps * layout.inside)
+        sums = outward_sums(steps * layout.inside, layout.picks)
         soft = sums.clamp(max=1)
         read = straight_through(sums >= self.threshold, soft) if binary else soft
         shares = pad(read.flatten(), (1, 0), value=1.0)
@@ -116,12 +116,14 @@ class _Layout:
         steps: entry in the vector of all parameters of each step, row after row, shape
             ``(rows * most steps,)``.
         inside: 1, and 0 beyond a row's last step, shape ``(rows, most steps)``.
+        picks: see ``outward``.
         first, second: place of each member's share, shape ``(total,)``; 0 is a share of 1, then
             come those of ``steps``, flattened. ``second`` is None where nothing is dilated.
     """
 
     steps: Tensor
     inside: Tensor
+    picks: Tensor
     first: Tensor
     second: Tensor | None
 
@@ -146,6 +148,7 @@ def _lay_out(sizes: Sequence[int], dilated: Sequence[bool], device: torch.device
     return _Layout(
         steps=steps.long().flatten().to(device),
         inside=inside.to(device),
+        picks=outward(width).to(device),
         first=torch.tensor(first, device=device),
         second=torch.tensor(second, device=device) if any(dilated) else None,
     )

@@ -160,7 +160,7 @@ class MaskBank(nn.Module):
         super().__init__()
         self.threshold = threshold
         self.places: dict[str, slice] = {}
-        self.alpha = nn.Parameter(torch.ones(0))
+        self.alpha = nn.Parameter(torch.ones(0), requires_grad=False)
         self._multiples: list[int] = []
         self._sets: list[Tensor] = []
         self._layouts: dict[torch.device, Layout] = {}
@@ -237,10 +237,15 @@ class MaskBank(nn.Module):
 
 
 def grown(parameter: nn.Parameter, size: int) -> nn.Parameter:
-    """Return a parameter with so many ones behind its values."""
+    """Return a parameter with so many ones behind its values.
+
+    An empty one asks for no gradient: it never gets one, and would be waited for in vain where
+    gradients are gathered from several processes.
+    """
     data = parameter.detach()
     longer = torch.cat([data, data.new_ones(size)])
-    return nn.Parameter(longer, requires_grad=parameter.requires_grad)
+    trained = parameter.requires_grad or not len(data)
+    return nn.Parameter(longer, requires_grad=trained and len(longer) > 0)
 
 
 def check_sizes(name: str, **sizes: int) -> None:

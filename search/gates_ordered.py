@@ -68,7 +68,7 @@ class _Ordered(nn.Module):
     def _reach(self) -> Tensor:
         weights = self.weights()
         steps = weights[torch.tensor(self.order, dtype=torch.int64, device=weights.device)]
-        return outward_sums(steps.clamp(0, 1))
+        return outward_sums(steps.clamp(0, 1), outward(len(steps)).to(steps))
 
     def _of_members(self, values: Tensor) -> Tensor:
         return pad(values, (1, 0), value=1.0)[torch.tensor(self.levels, device=values.device)]
@@ -138,10 +138,19 @@ def dilation_levels(taps: int) -> tuple[Sequence[int], Sequence[int]]:
     return levels, range(count - 1, -1, -1)
 
 
-def outward_sums(steps: Tensor) -> Tensor:
+def outward(width: int) -> Tensor:
+    """Return a matrix of 0 and 1 whose row ``i`` picks step ``i`` and those after it."""
+    return torch.ones(width, width).triu()
+
+
+def outward_sums(steps: Tensor, picks: Tensor) -> Tensor:
     """Return for each step the sum of itself and those after it, along the last dimension.
 
-    By a triangle, not by ``cumsum``, which is not deterministic on a GPU.
+    Not by ``cumsum``, which is not deterministic on a GPU, nor by a matrix product, which autocast
+    would round.
+
+    Args:
+        steps: shape ``(..., width)``.
+        picks: ``outward(width)``.
     """
-    width = steps.shape[-1]
-    return steps[..., None, :].expand(*steps.shape[:-1], width, width).triu().sum(-1)
+    return (steps.unsqueeze(-2) * picks).sum(-1)

@@ -46,6 +46,10 @@ class Method(nn.Module):
         """Return what readers see in place of ``entries``, which is the default."""
         return self.entries()
 
+    def hard_entries(self) -> Tensor | None:
+        """Return what an export keeps, in place of ``entries``, which is the default."""
+        return self.entries()
+
     def cells(self) -> "Sequence[Cell]":
         """Return the sizes that the entries change; see ``Search.reserve`` for their places."""
         return ()
@@ -64,6 +68,10 @@ class Method(nn.Module):
     def knobs(self) -> dict[str, nn.Parameter]:
         """Return the decisions by name."""
         return dict(self.named_parameters())
+
+    def trains(self, knob: str) -> bool:
+        """Whether a knob is to be trained when decisions are."""
+        return True
 
     def summary(self) -> list[str]:
         """Return a line for each decision, for people."""

@@ -43,7 +43,7 @@ class PITMethod(Method):
         super().__init__()
         if type(channel_multiple) is not int or channel_multiple < 1:
             raise SearchError(f"channel_multiple is {channel_multiple!r}; expected 1 or more")
-        self.selection = Selection(tuple(exclude_names), tuple(exclude_types), autoconvert_layers)
+        self.selection = Selection(exclude_names, exclude_types, autoconvert_layers)
         self.channel_multiple = channel_multiple
         self.discrete_cost = discrete_cost
         self.channel_masks = MaskBank()
@@ -91,6 +91,9 @@ class PITMethod(Method):
 
     def binary_entries(self) -> Tensor | None:
         return self.kernel_masks.binary() if self.kernels else None
+
+    def hard_entries(self) -> Tensor | None:
+        return self.kernel_masks.hard().float() if self.kernels else None
 
     def cells(self) -> list[Cell]:
         starts = [self._start + self._place(kernel).start for kernel in self.kernels]
@@ -152,18 +155,25 @@ class PITMethod(Method):
             "dilation": [kernels.gamma],
         }
         for parameter in groups[what]:
-            parameter.requires_grad_(train)
+            parameter.requires_grad_(train and parameter.numel() > 0)
 
     def knobs(self) -> dict[str, nn.Parameter]:
         """Return the decisions by name; a kind of which there are none has no entry."""
         return {name: p for name, p in self.named_parameters() if p.numel()}
 
+    def trains(self, knob: str) -> bool:
+        kinds = {"alpha": "features", "beta": "rf", "gamma": "dilation"}
+        return self._train[kinds[knob.rpartition(".")[2]]]
+
     def _multiple(self, axis: Axis, search: Search) -> int:
         """Return how many classes survive together so that layers keep whole blocks."""
         if self.channel_multiple == 1:
             return 1
-        out = next(c for c in search.channels.cuts[axis.producers[0]] if c.role == "out")
-        width = max(len(out.classes) // axis.size, 1)
+        members = range(axis.start, axis.start + axis.size)
+        cuts = [set(cut.classes.tolist()) for cut in search.channels.cuts[axis.producers[0]]]
+        sizes = [len(cut.classes) for cut in search.channels.cuts[axis.producers[0]]]
+        made = [n for n, held in zip(sizes, cuts, strict=True) if held & set(members)]
+        width = max(made[0] // axis.size, 1)
         return self.channel_multiple // gcd(self.channel_multiple, width)
 
 

@@ -15,6 +15,9 @@ STEP, GROWTH, LONGEST, STEPS = 0.005, 1.3, 0.05, 200
 #: how far apart these are.
 HALVINGS, STARTS, SPREAD = 14, 16, 0.06
 
+#: An estimate that is as close as this to the exported cost is that cost.
+_EQUAL = 1e-6
+
 
 def settle(search: Priced, targets: Sequence[Target], tolerance: float, grow: bool) -> float:
     """Move the decisions until the worst hard cost is at most its target, and close to it.
@@ -32,7 +35,14 @@ def settle(search: Priced, targets: Sequence[Target], tolerance: float, grow: bo
     Returns:
         The worst of hard cost / target.
     """
-    path = _Path(search, targets)
+    found = _settled(_Path(search, targets, exact=False), tolerance, grow)
+    exact = _Path(search, targets, exact=True)
+    if abs(exact.worst() - found) > _EQUAL:
+        return _settled(exact, tolerance, grow)
+    return found
+
+
+def _settled(path: "_Path", tolerance: float, grow: bool) -> float:
     best = path.worst()
     if 1 - tolerance <= best <= 1 or (best < 1 and not grow):
         return best
@@ -50,10 +60,14 @@ def settle(search: Priced, targets: Sequence[Target], tolerance: float, grow: bo
 
 
 class _Path:
-    """A line of decisions along which the costs fall."""
+    """A line of decisions along which the costs fall.
 
-    def __init__(self, search: Priced, targets: Sequence[Target]) -> None:
-        self.search, self.targets = search, targets
+    Args:
+        exact: whether to measure what an export costs, or to take the search's own estimate.
+    """
+
+    def __init__(self, search: Priced, targets: Sequence[Target], exact: bool) -> None:
+        self.search, self.targets, self.exact = search, targets, exact
         self.parameters = list(search.nas_parameters())
 
     def values(self) -> list[Tensor]:
@@ -105,7 +119,11 @@ class _Path:
 
     def _ratios(self) -> list[float]:
         with torch.no_grad():
-            return [float(t.cost(self.search, hard=True)) / t.goal for t in self.targets]
+            search = self.search
+            costs = (
+                t.cost(search, True) if self.exact else t.estimate(search) for t in self.targets
+            )
+            return [float(c) / t.goal for c, t in zip(costs, self.targets, strict=True)]
 
     def _slope(self, target: Target) -> list[Tensor]:
         with _trainable(self.parameters), torch.enable_grad():

@@ -130,6 +130,12 @@ def _set_encoder(module: Any, kept: _Kept) -> None:
                 module.use_nested_tensor = False
 
 
+def _set_transformer(module: Any, kept: _Kept) -> None:
+    attention = next((m for m in module.modules() if isinstance(m, nn.MultiheadAttention)), None)
+    if attention is not None:
+        module.d_model = attention.out_proj.weight.shape[0]
+
+
 def _set_own_norm(module: nn.Module, kept: _Kept) -> None:
     """A user's own layer norm often has the attribute of torch's."""
     shape = getattr(module, "normalized_shape", None)
@@ -153,4 +159,5 @@ SETTERS: dict[type[nn.Module], Callable[[Any, _Kept], None]] = {
     nn.RNNCellBase: _set_cell,
     nn.MultiheadAttention: _set_attention,
     nn.TransformerEncoder: _set_encoder,
+    nn.Transformer: _set_transformer,
 }

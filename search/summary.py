@@ -1,5 +1,6 @@
 """What a search has decided so far, in lines that a person reads."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -48,21 +49,42 @@ class Summary:
     costs: tuple[CostState, ...]
 
     def __str__(self) -> str:
-        rows = [("channels", "alive", "layers")]
-        rows += [(a.name, f"{a.alive} of {a.size}", ", ".join(a.layers)) for a in self.axes]
-        lines = _aligned(rows) if self.axes else []
-        lines += self.decisions
-        if self.frozen:
-            lines += _aligned([("kept", "why"), *self.frozen.items()])
-        for cost in self.costs:
-            unit = f" {cost.unit}" if cost.unit.strip("1") else ""
-            lines.append(
-                f"{cost.name}: {cost.before:.4g}{unit} before, {cost.soft:.4g} soft, "
-                f"{cost.hard:.4g} exported ({cost.hard / cost.before:.1%})"
-                if cost.before
-                else f"{cost.name}: 0{unit} before, {cost.hard:.4g} exported"
-            )
-        return "\n".join(lines)
+        axes = [(a.name, f"{a.alive} of {a.size}", _listed(a.layers)) for a in self.axes]
+        parts = [
+            _aligned([("channels", "alive", "layers"), *axes]) if axes else [],
+            list(self.decisions),
+            _aligned([("kept", "why"), *self.frozen.items()]) if self.frozen else [],
+            _aligned([("cost", "before", "soft", "exported", ""), *map(_cost_row, self.costs)]),
+        ]
+        return "\n\n".join("\n".join(lines) for lines in parts if lines)
+
+
+#: How many layers of an axis are named.
+_NAMED = 3
+
+#: Units with prefixes in ``str(summary)``.
+_PREFIXED = ("s", "J", "B")
+
+
+def _listed(layers: Sequence[str]) -> str:
+    more = len(layers) - _NAMED
+    return ", ".join(layers[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _cost_row(cost: CostState) -> tuple[str, ...]:
+    values = [_readable(value, cost.unit) for value in (cost.before, cost.soft, cost.hard)]
+    return cost.name, *values, f"{cost.hard / cost.before:.1%}" if cost.before else ""
+
+
+def _readable(value: float, unit: str) -> str:
+    """Return four digits and a unit with a prefix, as in ``45.6 us``."""
+    if unit not in _PREFIXED or not value:
+        return f"{value:.4g} {unit}" if unit not in ("", "1") else f"{value:,.0f}"
+    if unit == "B":
+        power = 1 if value >= 1024 else 0
+        return f"{value / 1024**power:.4g} {('B', 'KiB')[power]}"
+    steps = min(max(0, math.ceil(-math.log10(value) / 3)), 4)
+    return f"{value * 1000**steps:.4g} {('', 'm', 'u', 'n', 'p')[steps]}{unit}"
 
 
 def summarise(search: "Search") -> Summary:
@@ -101,7 +123,4 @@ def _summary(search: "Search") -> Summary:
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    return [
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]])
-        for row in rows
-    ]
+    return ["  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows]

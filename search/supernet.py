@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from hwcost.errors import SearchError
 from hwcost.search.base import Search
@@ -81,6 +82,10 @@ class SuperNetMethod(Method):
 
     def entries(self) -> Tensor | None:
         return torch.cat([self._knob(name).probabilities() for name in self.choices])
+
+    def hard_entries(self) -> Tensor | None:
+        knobs = [self._knob(name) for name in self.choices]
+        return torch.cat([one_hot(torch.tensor(k.chosen()), k.size) for k in knobs]).float()
 
     def cells(self) -> list[Cell]:
         return self._cells

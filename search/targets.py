@@ -93,6 +93,14 @@ class Target:
         """Return the cost that ``goal`` is meant for, a scalar."""
         return search.get_cost(self.name, hard=hard, relative=self.share)
 
+    def estimate(self, search: Priced) -> Tensor:
+        """Return the hard cost as fast as the search knows it, perhaps not exactly."""
+        quick = getattr(search, "estimate", None)
+        if quick is None:
+            return self.cost(search, hard=True)
+        estimated: Tensor = quick(self.name, relative=self.share)
+        return estimated
+
     def reading(self, cost: float, strength: float, hard: float | None = None) -> Reading:
         """Return a cost, as ``cost`` returns it, in the target's unit."""
         measured = None if hard is None else hard * self.scale

@@ -73,8 +73,9 @@ class Trained(nn.Module):
         self._train(net=True, nas=True)
 
     def _train(self, net: bool, nas: bool) -> None:
-        for parameter in self.nas_parameters():
-            parameter.requires_grad_(nas)
+        for method in self.each_method():
+            for name, parameter in method.knobs().items():
+                parameter.requires_grad_(nas and method.trains(name))
         for name, parameter in self.model.named_parameters():
             if name in self._trainable:
                 parameter.requires_grad_(net)
