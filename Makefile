@@ -45,6 +45,6 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(PYTHON) -c $(OLD_PYTHON) && $(PYTHON) -m venv --clear $(VENV); }
 	$(BIN)/python -m pip install -q -c constraints.txt torch
 	@cp $(TORCH) $(VENV)/torch-version.py
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,examples,onnx]'
 	@diff $(VENV)/torch-version.py $(TORCH) || { echo 'another build of torch replaced the pinned one'; $(BIN)/python -m pip uninstall -q -y torch; exit 1; }
 	@touch $@

@@ -53,7 +53,7 @@ class _Source:
     @cached_property
     def rows(self) -> list[dict[str, float]]:
         names = ("cin", "cout", "groups", "batch", "positions", "elements", "reads", "coeffs")
-        more = ("m", "n", "k", "heads", "dhead", "dv")
+        more = ("m", "n", "k", "heads", "dhead", "dv", "w_once")
         positions = ("id", "ih", "iw", "od", "oh", "ow")
         columns = {n: self.workload.column(n).tolist() for n in (*names, *more, *positions)}
         count = len(self.workload)
@@ -120,11 +120,20 @@ def _linear(source: _Source, row: int) -> list[Change]:
     call, sizes = source.call(row), source.rows[row]
     out = source.written(call)
     last = source.rank(out) - 1
+    read, made = source.counts(source.first_data(call), [-1]), source.counts(out, [last])
     return [
-        _scaled("cin", sizes, source.counts(source.first_data(call), [-1])),
-        _scaled("cout", sizes, source.counts(out, [last])),
+        _scaled("cin", sizes, read),
+        _scaled("cout", sizes, made),
         _scaled("positions", sizes, source.counts(out, range(last))),
+        *_stored(sizes, (*read, *made)),
     ]
+
+
+def _stored(sizes: dict[str, float], counts: tuple[Count, ...]) -> list[Change]:
+    """Return the share of weights that are stored; constants stored with them do not shrink."""
+    weights = Term(sizes["cin"] * sizes["cout"], counts)
+    others = (sizes["w_once"] - 1) * weights.amount
+    return [("w_once", [weights, Term(others)], [weights])] if others > 0 else []
 
 
 def _pool(source: _Source, row: int) -> list[Change]:

@@ -11,6 +11,10 @@ from hwcost.search.channels_values import Axis, Channels
 from hwcost.search.channels_walk import walk
 
 
+#: How reasons begin that lie in sizes which the model's code computes or states.
+_CODE = "the model's code fixes"
+
+
 class Kind(NamedTuple):
     """Calls that are read in the same way: of one operator in one class of modules.
 
@@ -83,19 +87,20 @@ class Reading:
             kinds = {self.kind(index) for index in self._sites(axis)}
             moves = {i: w for i in self.flow.sites if self.kind(i) in kinds for w in self._left(i)}
             choices |= moves
-            reasons = dict.fromkeys(axis.producers, f"the model's code fixes the size: {fault}")
+            reasons = dict.fromkeys(axis.producers, f"{_CODE} the size: {fault}")
             faults |= reasons
             kept |= {} if moves else reasons
         return replace(self, choices=choices, kept=kept, faults=faults, tried=tried)
 
     def without_all(self) -> "Reading":
         """Return a reading in which all channels stay."""
-        kept = dict.fromkeys(self.flow.producers, "the model's code fixes the sizes")
+        kept = dict.fromkeys(self.flow.producers, f"{_CODE} the sizes")
         return replace(self, kept=kept, tried=frozenset())
 
     def _faulty(self, channels: Channels) -> dict[str, str]:
-        """Return why weights stay whose removal failed: it says more than this reading."""
-        return {name: self.faults[name] for name in channels.frozen if name in self.faults}
+        """Return why weights stay whose removal failed: not for what this reading says of them."""
+        guessed = [n for n, why in channels.frozen.items() if not why.startswith(_CODE)]
+        return {name: self.faults[name] for name in guessed if name in self.faults}
 
     def _sites(self, axis: Axis) -> list[int]:
         found = []

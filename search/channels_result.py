@@ -125,7 +125,7 @@ def result(flow: Flow) -> tuple[Channels, Tensor]:
 def _titles(weights: Sequence[str]) -> list[str]:
     """Return different names of axes: of modules, or of their weights where one has several."""
     paths = [weight.rpartition(".")[0] for weight in weights]
-    several = {"", *(path for path, times in Counter(paths).items() if times > 1)}
+    several = {path for path, times in Counter(paths).items() if times > 1}
     return [w if path in several else path for w, path in zip(weights, paths, strict=True)]
 
 

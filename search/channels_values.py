@@ -14,8 +14,8 @@ class Axis:
     """Classes that share producers: one decision for each.
 
     Attributes:
-        name: path of its first producer's module; the producer's own name if several axes have
-            that path, or it is empty.
+        name: path of its first producer's module; the producer's own name if several axes would
+            have that path.
         start: its first class; its classes are ``start .. start + size - 1``.
         size: how many classes.
         producers: names of the weights whose output channels it holds, in order of first use.

@@ -107,7 +107,7 @@ def autoencoder_with_tied_weights() -> Net:
     return of(forward, torch.randn(3, 7), a=nn.Linear(7, 10))
 
 
-@NETS.net(":8 :10")
+@NETS.net("w:8 matrix:10")
 def functional_weights() -> Net:
     def forward(m: Any, x: Tensor) -> Any:
         x = F.relu(F.conv2d(x, m.w, m.b, padding=1))
