@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from hwcost import CostModel, UnknownName, Workload
 from hwcost.errors import CostError, SearchError
 from hwcost.search.costs import Specification
+from hwcost.search.lean import LeanForward, is_lean
 from hwcost.search.swap import add_transform, is_swapped, replace_forward, restore
 from hwcost.search.table import Cell, Count, Table, Term
-from hwcost.search.weights import WeightMask
+from hwcost.search.weights import Masks, WeightMask
 
 
 class Halve:
@@ -50,7 +51,8 @@ def test_a_swapped_module_keeps_class_name_and_parameters(layer: nn.Linear) -> N
 
 
 def test_transforms_apply_in_order(layer: nn.Linear) -> None:
-    add_transform(layer, "weight", WeightMask(lambda like: torch.tensor([1.0, 0.0, 1.0])))
+    masks = Masks(lambda: torch.tensor([1.0, 0.0]))
+    add_transform(layer, "weight", WeightMask(masks.add(torch.tensor([0, 1, -1]))))
     stored = layer.state_dict()["weight"]
     assert torch.equal(layer.weight, stored / 2 * torch.tensor([1.0, 0.0, 1.0]))
 
@@ -77,12 +79,44 @@ def test_restore_gives_the_class_back(layer: nn.Linear) -> None:
 
 def test_a_masked_weight_has_the_gradient_of_a_product() -> None:
     weight = torch.randn(4, 3, 2, dtype=torch.float64, requires_grad=True)
-    mask = torch.rand(1, 3, 1, dtype=torch.float64, requires_grad=True)
+    decisions = torch.rand(5, dtype=torch.float64, requires_grad=True)
 
-    def masked(weight: Tensor, mask: Tensor) -> Tensor:
-        return WeightMask(lambda like: mask)(weight)
+    def masked(weight: Tensor, decisions: Tensor) -> Tensor:
+        masks = Masks(lambda: decisions)
+        mask = masks.add(torch.tensor([2, -1, 0]).view(1, 3, 1), torch.tensor([3, 4]))
+        return WeightMask(mask)(weight)
 
-    assert torch.autograd.gradcheck(masked, (weight, mask))
+    assert torch.autograd.gradcheck(masked, (weight, decisions))
+
+
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        (nn.Conv1d(3, 4, 3, padding=1), (2, 3, 6)),
+        (nn.Conv2d(4, 4, 3, 2, padding=1, groups=2, bias=False), (2, 4, 5, 5)),
+        (nn.Conv2d(3, 2, (3, 1), dilation=2, padding_mode="circular", padding=1), (3, 7, 7)),
+        (nn.Linear(3, 2), (2, 5, 3)),
+    ],
+)
+def test_a_lean_layer_has_the_gradients_of_the_plain_one(
+    module: nn.Module, shape: tuple[int, ...]
+) -> None:
+    module.double()
+    stored = module.get_parameter("weight")
+    entries = torch.arange(stored.shape[1]).view(1, -1, *[1] * (stored.dim() - 2))
+    decisions = torch.rand(stored.shape[1], dtype=torch.float64, requires_grad=True)
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    transform = WeightMask(Masks(lambda: decisions).add(entries))
+    add_transform(module, "weight", transform)
+    wanted = (x, decisions, *module.parameters())
+    plain = module(x)
+    expected = torch.autograd.grad(plain.square().sum(), wanted)
+    assert is_lean(module)
+    replace_forward(module, LeanForward(transform))
+    lean = module(x)
+    found = torch.autograd.grad(lean.square().sum(), wanted)
+    assert torch.allclose(lean, plain)
+    assert all(torch.allclose(a, b) for a, b in zip(found, expected, strict=True))
 
 
 LINEAR = Workload.from_columns("linear", cin=[6.0, 4.0], cout=[4.0, 5.0])
