@@ -5,6 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from hwcost.errors import SearchError
 from hwcost.search.channels import Channels
 
 
@@ -38,7 +39,14 @@ class Alive(nn.Module):
         self.factors: list[Factor] = []
 
     def add(self, factor: Factor) -> None:
-        """Let a method have its say."""
+        """Let a method have its say.
+
+        Raises:
+            SearchError: another one decides about the same channels.
+        """
+        twice = sorted(factor.names & self.searched())
+        if twice:
+            raise SearchError(f"two methods decide about the channels of layer {twice[0]!r}")
         self.factors.append(factor)
 
     def soft(self) -> Tensor:

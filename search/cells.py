@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hwcost.recorder_values import Call, Recording, Ref
 from hwcost.search.channels import Channels, Field
+from hwcost.search.channels_constants import WEIGHT_NORM
 from hwcost.search.table import Cell, Count, Term
 from hwcost.tracing import Traced
 from hwcost.workload import Workload
@@ -113,7 +114,7 @@ def _conv(source: _Source, row: int) -> list[Change]:
         changes.append(_scaled("o" + letter, sizes, source.counts(source.written(call), [dim])))
     if sizes["groups"] > 1:
         changes.append(_scaled("groups", sizes, read))
-    return changes
+    return [*changes, *_lengths(source, call, sizes, read if sizes["groups"] == 1 else (), made)]
 
 
 def _linear(source: _Source, row: int) -> list[Change]:
@@ -125,8 +126,25 @@ def _linear(source: _Source, row: int) -> list[Change]:
         _scaled("cin", sizes, read),
         _scaled("cout", sizes, made),
         _scaled("positions", sizes, source.counts(out, range(last))),
-        *_stored(sizes, (*read, *made)),
+        *(_lengths(source, call, sizes, read, made) or _stored(sizes, (*read, *made))),
     ]
+
+
+def _lengths(
+    source: _Source,
+    call: Call,
+    sizes: dict[str, float],
+    read: tuple[Count, ...],
+    made: tuple[Count, ...],
+) -> list[Change]:
+    """Return the share of weights that are stored where these are directions and lengths."""
+    producer = source.recording.tensors[call.arg("weight")].producer
+    calls = source.recording.calls
+    if producer < 0 or calls[producer].op.name != WEIGHT_NORM or sizes["w_once"] <= 1:
+        return []
+    directions, lengths = (source.recording.tensors[r].numel for r in calls[producer].inputs)
+    weights = Term(directions, (*read, *made))
+    return [("w_once", [weights, Term(lengths, made)], [weights])]
 
 
 def _stored(sizes: dict[str, float], counts: tuple[Count, ...]) -> list[Change]:

@@ -22,6 +22,11 @@ MOVES = frozenset(
 #: Moves after which a tensor is still read as the parameter itself.
 _COPIES = MOVES - {"aten.repeat", "aten.expand"}
 
+#: A direction times its length: of every output channel by itself where ``dim`` is 0.
+WEIGHT_NORM = "aten._weight_norm_interface"
+
+_WEIGHTS = _COPIES | {WEIGHT_NORM}
+
 #: Operators that fill a tensor with one number, or with independent random ones.
 _FILLS = frozenset(
     "aten." + name
@@ -64,6 +69,8 @@ class Constants:
         name, inputs = call.op.name, call.inputs
         if is_fill(call):
             fits = True
+        elif name == WEIGHT_NORM:
+            fits = call.arg("dim") == 0 and all(ref in self.plain for ref in inputs)
         elif is_move(call) or call.op.pointwise:
             fits = any(ref in self.flexible for ref in inputs) and all(
                 ref in self.flexible or self.recording.tensors[ref].numel == 1 for ref in inputs
@@ -72,7 +79,7 @@ class Constants:
             fits = False
         if fits:
             self.flexible.update(call.outputs)
-            if name.rstrip("_") in _COPIES and inputs[0] in self.plain:
+            if name.rstrip("_") in _WEIGHTS and inputs[0] in self.plain:
                 self.plain.update(call.outputs)
         return fits
 
@@ -97,9 +104,13 @@ class Constants:
         return ref in self.plain
 
     def trained(self, ref: Ref) -> str:
-        """Return the name of the parameter that a tensor is a plain view of, "" if it is not."""
+        """Return the name of the parameter that a tensor is a plain view of, "" if it is not.
+
+        Of a weight with a norm of its own, it is the direction.
+        """
         names = self.names(ref) if ref in self.plain else set()
-        return next((name for name in names if self._refs[name] in self.recording.parameters), "")
+        trained = [name for name in names if self._refs[name] in self.recording.parameters]
+        return max(trained, key=lambda name: math.prod(self.shape_of(name)), default="")
 
     def places(self, ref: Ref, dim: int, labels: Tensor) -> list[tuple[str, int, Tensor]] | None:
         """Return where labels along a dimension of such a tensor lie: name, dimension, labels.

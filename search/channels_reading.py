@@ -10,7 +10,6 @@ from hwcost.search.channels_result import result
 from hwcost.search.channels_values import Axis, Channels
 from hwcost.search.channels_walk import walk
 
-
 #: How reasons begin that lie in sizes which the model's code computes or states.
 _CODE = "the model's code fixes"
 

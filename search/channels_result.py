@@ -124,7 +124,8 @@ def result(flow: Flow) -> tuple[Channels, Tensor]:
 
 def _titles(weights: Sequence[str]) -> list[str]:
     """Return different names of axes: of modules, or of their weights where one has several."""
-    paths = [weight.rpartition(".")[0] for weight in weights]
+    paths = [weight.partition(".parametrizations.")[0] for weight in weights]
+    paths = [p if p != w else w.rpartition(".")[0] for p, w in zip(paths, weights, strict=True)]
     several = {path for path, times in Counter(paths).items() if times > 1}
     return [w if path in several else path for w, path in zip(weights, paths, strict=True)]
 

@@ -36,7 +36,8 @@ class _Kept:
 
     def groups(self, weight: Tensor, groups: int) -> int:
         """Return how many groups are kept: fewer if all channels of each are of one class."""
-        cuts = self.channels.cuts.get(self.names.get(id(weight), ""), ())
+        normed = f"{self.path}.parametrizations.weight.original1".lstrip(".")
+        cuts = self.channels.cuts.get(self.names.get(id(weight), normed), ())
         for cut in cuts:
             table = cut.classes.view(groups, -1) if cut.dim == 0 else None
             if table is not None and bool((table == table[:, :1]).all()):

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from tests.channel_nets_base import Net, Nets, block, conv, head, image, of
 from tests.models import Function
@@ -125,9 +125,15 @@ def functional_weights() -> Net:
     return model, (image(),)
 
 
-@NETS.net("4:6")
+@NETS.net("0:8 2:10 4:6")
 def normalised_weights() -> Net:
     layers = conv(3, 8), nn.ReLU(), weight_norm(conv(8, 10)), nn.ReLU(), conv(10, 6)
+    return nn.Sequential(*layers, head(6)), (image(),)
+
+
+@NETS.net("4:6")
+def bounded_weights() -> Net:
+    layers = conv(3, 8), nn.ReLU(), spectral_norm(conv(8, 10)), nn.ReLU(), conv(10, 6)
     return nn.Sequential(*layers, head(6)), (image(),)
 
 

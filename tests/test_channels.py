@@ -110,7 +110,7 @@ def test_fields_have_the_rank_of_their_tensor_and_broadcast(name: str) -> None:
         ("viewed_with_a_number", "b.weight", "the model's code fixes the size: RuntimeError: "),
         ("scaled_by_width", "b.0.weight", "a number in 'aten.div' depends on the channels"),
         ("mean_over_channels", "b.0.weight", "'mean' over channels"),
-        ("normalised_weights", "0.weight", "its weight is computed from other tensors"),
+        ("bounded_weights", "0.weight", "its weight is computed from other tensors"),
         ("attention_with_all_fixed", "1.v.weight", "the model's code fixes how channels are split"),
     ],
 )

@@ -42,6 +42,12 @@ def test_two_methods_at_once_export_what_they_compute(first: str, seed: int) -> 
     assert search.get_cost(hard=True) == CostModel("counts", "macs").total(trace(exported, X))
 
 
+def test_two_methods_for_one_decision_are_refused() -> None:
+    methods: list[Method] = [PITMethod(), PITMethod()]
+    with pytest.raises(SearchError, match="two methods decide about the channels of layer '0'"):
+        Search(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 1)), X, methods)
+
+
 def test_pit_supernet_is_the_two_together() -> None:
     names = [type(method).__name__ for method in PITSuperNet(net(), X).each_method()]
     assert sorted(names) == ["PITMethod", "SuperNetMethod"]
