@@ -23,6 +23,18 @@ from hwcost.search.pit_layers import Selection
 from hwcost.search.table import Cell
 
 
+def _switch(kind: str, meaning: str) -> property:
+    """Return a property that says, and sets, whether a kind of decision is trained."""
+
+    def is_trained(self: "PITMethod") -> bool:
+        return self._train[kind]
+
+    def set_trained(self: "PITMethod", train: bool) -> None:
+        self._set_training(kind, train)
+
+    return property(is_trained, set_trained, doc=meaning)
+
+
 class PITMethod(Method):
     """PIT as one of several methods of a search; for its arguments see ``PIT``."""
 
@@ -119,32 +131,9 @@ class PITMethod(Method):
     def _alive_taps(self) -> Tensor:
         return self.kernel_masks.hard().cpu()
 
-    @property
-    def train_features(self) -> bool:
-        """Whether channel masks are trained; settable at any time."""
-        return self._train["features"]
-
-    @train_features.setter
-    def train_features(self, train: bool) -> None:
-        self._set_training("features", train)
-
-    @property
-    def train_rf(self) -> bool:
-        """Whether receptive fields and kernels are trained; settable at any time."""
-        return self._train["rf"]
-
-    @train_rf.setter
-    def train_rf(self, train: bool) -> None:
-        self._set_training("rf", train)
-
-    @property
-    def train_dilation(self) -> bool:
-        """Whether dilations are trained; settable at any time."""
-        return self._train["dilation"]
-
-    @train_dilation.setter
-    def train_dilation(self, train: bool) -> None:
-        self._set_training("dilation", train)
+    train_features = _switch("features", "Whether channel masks are trained.")
+    train_rf = _switch("rf", "Whether receptive fields and kernels are trained.")
+    train_dilation = _switch("dilation", "Whether dilations are trained.")
 
     def _set_training(self, what: str, train: bool) -> None:
         self._train[what] = train
