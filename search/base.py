@@ -21,7 +21,14 @@ from hwcost.search.norms import MaskedNorm
 from hwcost.search.rnn import MaskedInput
 from hwcost.search.slicing import slice_channels
 from hwcost.search.summary import Summary, summarise
-from hwcost.search.swap import add_transform, owners, refuse_searched, replace_forward, restore
+from hwcost.search.swap import (
+    add_transform,
+    copied,
+    owners,
+    refuse_searched,
+    replace_forward,
+    restore,
+)
 from hwcost.search.table import Table
 from hwcost.search.trained import Trained
 from hwcost.search.weights import Mask, Masks, WeightMask
@@ -83,7 +90,7 @@ class Search(Trained):
         self.methods = nn.ModuleList(methods)
         if not len(self.methods):
             raise SearchError("a search needs a method, as in Search(model, example, [PIT()])")
-        self.model = copy.deepcopy(model)
+        self.model = copied(model)
         self.sampling = Sampling(seed)
         for method in self.each_method():
             method.prepare(self.model)

@@ -138,7 +138,8 @@ def _lengths(
     made: tuple[Count, ...],
 ) -> list[Change]:
     """Return the share of weights that are stored where these are directions and lengths."""
-    producer = source.recording.tensors[call.arg("weight")].producer
+    weight = call.arg("weight")  # a matmul has none, and is a linear row where one side is constant
+    producer = -1 if weight is None else source.recording.tensors[weight].producer
     calls = source.recording.calls
     if producer < 0 or calls[producer].op.name != WEIGHT_NORM or sizes["w_once"] <= 1:
         return []

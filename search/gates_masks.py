@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hwcost.errors import SearchError
-from hwcost.search.gates_straight import straight_through
+from hwcost.search.gates_straight import share, straight_absolute
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,12 +113,11 @@ class Mask(nn.Module):
 
     def soft(self) -> Tensor:
         """Return the share of each member in [0, 1], ``min(|alpha|, 1)``, shape ``(size,)``."""
-        return self.alpha.abs().clamp(max=1)
+        return share(self.alpha)
 
     def binary(self) -> Tensor:
         """Return 0 or 1 with the gradient of ``|alpha|``, shape ``(size,)``."""
-        salience = self.alpha.abs()
-        return straight_through(self._survivors(salience), salience)
+        return straight_absolute(self._survivors(self.alpha.detach().abs()), self.alpha)
 
     def hard(self) -> Tensor:
         """Return which members stay, bool, shape ``(size,)``.
@@ -192,12 +191,11 @@ class MaskBank(nn.Module):
 
     def soft(self) -> Tensor:
         """Return the share of each member in [0, 1], shape ``(total,)``."""
-        return self.alpha.abs().clamp(max=1)
+        return share(self.alpha)
 
     def binary(self) -> Tensor:
         """Return 0 or 1, with the gradient of ``|alpha|``, shape ``(total,)``."""
-        salience = self.alpha.abs()
-        return straight_through(self._survivors(salience), salience)
+        return straight_absolute(self._survivors(self.alpha.detach().abs()), self.alpha)
 
     def hard(self) -> Tensor:
         """Return which members stay, bool, shape ``(total,)``.

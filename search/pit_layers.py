@@ -51,7 +51,7 @@ class Selection:
 
     def takes_all(self, axis: Axis, model: nn.Module) -> bool:
         """Whether all layers that make some channels may be searched."""
-        paths = [name.rpartition(".")[0] for name in axis.producers]
+        paths = [layer_of(name) for name in axis.producers]
         return all(self.takes(path, model.get_submodule(path)) for path in paths)
 
     def why(self) -> str:
@@ -60,3 +60,8 @@ class Selection:
             return " (autoconvert_layers=False: only PITConv1d, PITConv2d, PITConv3d, PITLinear)"
         left_out = [*self.names, *(cls.__name__ for cls in self.types)]
         return f" (left out: {', '.join(left_out)})" if left_out else ""
+
+
+def layer_of(weight: str) -> str:
+    """Return the path of the layer that a weight belongs to, also one that is parametrized."""
+    return weight.rpartition(".")[0].partition(".parametrizations.")[0]

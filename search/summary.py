@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from hwcost.search.pit_layers import layer_of
+
 if TYPE_CHECKING:
     from hwcost.search.base import Search
 
@@ -101,7 +103,7 @@ def _summary(search: "Search") -> Summary:
             axis.name,
             int(alive[axis.start : axis.start + axis.size].sum()),
             axis.size,
-            tuple(name.rpartition(".")[0] for name in axis.producers),
+            tuple(map(layer_of, axis.producers)),
         )
         for axis in search.channels.axes
         if axis.name in searched
@@ -116,7 +118,7 @@ def _summary(search: "Search") -> Summary:
         )
         for name in search.cost_specification
     )
-    frozen = {name.rpartition(".")[0] or name: why for name, why in search.kept().items()}
+    frozen = {layer_of(name) or name: why for name, why in search.kept().items()}
     lines = tuple(line for method in search.each_method() for line in method.summary())
     return Summary(axes, lines, frozen, costs)
 

@@ -5,6 +5,7 @@ parameter that a search changes is read through a property of that class, so tha
 gets the changed one: the module's own forward, a functional call, code that asks for its dtype.
 """
 
+import copy
 import copyreg
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -80,6 +81,24 @@ def owners(model: nn.Module, parameter: nn.Parameter) -> list[tuple[nn.Module, s
         for name, own in module._parameters.items()
         if own is parameter
     ]
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Return a deep copy of a model.
+
+    Raises:
+        SearchError: torch cannot copy it; weights under the older ``torch.nn.utils.weight_norm``
+            or ``spectral_norm`` are the usual reason.
+    """
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        hooked = [name for name, m in model.named_modules() if m._forward_pre_hooks]
+        where = f", perhaps because of a hook of layer {hooked[0]!r}" if hooked else ""
+        raise SearchError(
+            f"{type(model).__name__} cannot be copied{where}; torch.nn.utils.weight_norm and "
+            "spectral_norm have successors in torch.nn.utils.parametrizations that can"
+        ) from error
 
 
 def refuse_searched(model: nn.Module) -> None:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 #: Returns the decisions as readers see them, 0 or 1 or a product of such, shape ``(entries,)``.
 Source = Callable[[], Tensor]
@@ -62,7 +62,7 @@ class Masks:
             if outermost:
                 self._now, self._last = None, self._now
 
-    def _all(self) -> list[Tensor]:
+    def _all(self) -> Sequence[Tensor]:
         vector = self.source()
         if self._plan is None or self._plan.device != vector.device:
             self._plan = _planned(self.factors, len(vector), vector.device)
@@ -90,13 +90,47 @@ class _Plan:
     sizes: tuple[int, ...]
     shapes: tuple[torch.Size, ...]
 
-    def __call__(self, vector: Tensor) -> list[Tensor]:
-        padded = pad(vector, (0, 1), value=1.0)
-        flat = padded.index_select(0, self.entries[0])
-        for entries in self.entries[1:]:
-            flat = flat * padded.index_select(0, entries)
-        parts = flat.split(self.sizes)
-        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+    def __call__(self, vector: Tensor) -> Sequence[Tensor]:
+        masks: tuple[Tensor, ...] = _Laid.apply(vector, self)
+        return masks
+
+    def factors(self, vector: Tensor) -> list[Tensor]:
+        """Return each factor of all masks, flat."""
+        padded = torch.cat([vector, vector.new_ones(1)])
+        return [padded.index_select(0, entries) for entries in self.entries]
+
+
+class _Laid(torch.autograd.Function):
+    """The masks of a plan; one node in place of three for each mask."""
+
+    @staticmethod
+    def forward(ctx: Any, vector: Tensor, plan: _Plan) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(vector)
+        ctx.plan = plan
+        ctx.set_materialize_grads(False)
+        parts = _product(plan.factors(vector)).split(plan.sizes)
+        return tuple(part.view(shape) for part, shape in zip(parts, plan.shapes, strict=True))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, None]:
+        (vector,) = ctx.saved_tensors
+        plan = ctx.plan
+        pairs = zip(grads, plan.sizes, strict=True)
+        flat = [vector.new_zeros(n) if grad is None else grad.flatten() for grad, n in pairs]
+        grad = torch.cat(flat)
+        factors = plan.factors(vector) if len(plan.entries) > 1 else [grad]
+        out = vector.new_zeros(len(vector) + 1)
+        for level, entries in enumerate(plan.entries):
+            others = factors[:level] + factors[level + 1 :]
+            out = out.index_add(0, entries, _product([grad, *others]))
+        return out[:-1], None
+
+
+def _product(factors: Sequence[Tensor]) -> Tensor:
+    product = factors[0]
+    for factor in factors[1:]:
+        product = product * factor
+    return product
 
 
 def _planned(masks: list[list[Tensor]], length: int, device: torch.device) -> _Plan:

@@ -127,3 +127,19 @@ def test_what_another_package_adds_must_be_a_method(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     with pytest.raises(SearchError, match="builtins:dict"):
         registry.method_named("Odd")
+
+
+def test_a_model_that_torch_cannot_copy_is_one_clear_error() -> None:
+    with pytest.warns(FutureWarning):
+        model = nn.Sequential(nn.utils.weight_norm(nn.Conv2d(3, 8, 3)), nn.Conv2d(8, 2, 1))
+    model(X)
+    with pytest.raises(SearchError, match="layer '0'.*parametrizations"):
+        PIT(model, X)
+
+
+def test_types_of_parametrized_layers_can_be_left_out() -> None:
+    first = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3))
+    model = nn.Sequential(first, nn.Linear(6, 6), nn.Linear(6, 2))
+    search = PIT(model, X, exclude_types=[nn.Conv2d])
+    assert search.alive.searched() == {"1"}
+    assert "parametrizations" not in str(PIT(model, X).summary())
