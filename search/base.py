@@ -15,6 +15,7 @@ from hwcost.search.cells import channel_cells
 from hwcost.search.channels import find_channels
 from hwcost.search.costs import Cost, Costs, Specification
 from hwcost.search.gates import Sampling
+from hwcost.search.decisions import Decisions
 from hwcost.search.lean import LeanForward, is_lean
 from hwcost.search.method import Method
 from hwcost.search.norms import MaskedNorm
@@ -99,9 +100,10 @@ class Search(Trained):
             self.model, self.traced.recording, args=self.traced.args, kwargs=self.traced.kwargs
         )
         self.alive = Alive(self.channels)
+        self.decisions = Decisions(self.alive, self.methods)
         self._has_attention = any(isinstance(m, ATTENTION) for m in self.model.modules())
         self._trainable = {n for n, p in self.model.named_parameters() if p.requires_grad}
-        self.masks = Masks(self._binary)
+        self.masks = Masks(self.decisions.binary)
         self._masked: dict[str, Mask] = {}
         self._entries = self.channels.n_classes
         for method in self.each_method():
@@ -184,15 +186,13 @@ class Search(Trained):
         network is priced by other formulas, as a convolution left with one group is.
         """
         name = self._costs.only() if name is None else name
-        parts = [self.alive.hard().float()]
-        parts += [e.cpu() for m in self.each_method() if (e := m.hard_entries()) is not None]
-        cost = self._costs.price(name, self._table(torch.cat(parts)))
+        cost = self._costs.price(name, self._table(self.decisions.hard()))
         return cost / self.reference[name].to(cost) if relative else cost
 
     def workload(self, hard: bool = False) -> Workload:
         """Return the op table: of the soft decisions, or, if hard, of the exported network."""
         if not hard:
-            return self._table(self._soft())
+            return self._table(self.decisions.soft())
         key = tuple(method.decisions() for method in self.each_method())
         key = (self.alive.hard().numpy().tobytes() if self.channels.n_classes else b"", *key)
         if self._exported is None or self._exported[0] != key:
@@ -284,18 +284,6 @@ class Search(Trained):
         for path, classes in self.channels.inputs.items():
             mask = self.masks.add(classes)
             replace_forward(self.model.get_submodule(path), MaskedInput(mask))
-
-    def _soft(self) -> Tensor:
-        """Return the vector of decisions as costs count them."""
-        parts = [self.alive.soft()]
-        parts += [e for m in self.each_method() if (e := m.entries()) is not None]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _binary(self) -> Tensor:
-        """Return the vector of decisions as readers see them."""
-        parts = [self.alive.binary()]
-        parts += [e for m in self.each_method() if (e := m.binary_entries()) is not None]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _refuse_nan(self) -> None:
         for name, parameter in self.named_nas_parameters():

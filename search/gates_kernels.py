@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hwcost.errors import SearchError
 from hwcost.search.gates_masks import check_sizes, grown, refuse_nan
-from hwcost.search.gates_ordered import dilation_levels, outward, outward_sums, strides
+from hwcost.search.gates_ordered import dilation_levels, strides
+from hwcost.search.gates_straight import straight_through
 
 
 class KernelBank(nn.Module):
@@ -83,12 +83,19 @@ class KernelBank(nn.Module):
         return f"{len(self.places)} masks, {self.total} members"
 
     def _read(self, binary: bool) -> Tensor:
-        weights = torch.cat([self.beta, self.gamma]) if len(self.gamma) else self.beta
-        if not len(weights):
-            return weights.new_ones(self.total)
-        threshold = self.threshold if binary else None
-        values: Tensor = _Read.apply(weights, self._layout(weights.device), threshold)
-        return values
+        if not len(self.beta) and not len(self.gamma):
+            return self.beta.new_ones(self.total)
+        layout = self._layout(self.beta.device)
+        ends = layout.ends.to(self.beta.dtype)
+        steps = torch.cat([self.beta, self.gamma, ends]).clamp(0, 1)
+        # Not by ``cumsum``, nor by a matrix product: see ``outward_sums``.
+        sums = steps.index_select(0, layout.steps).view(-1, layout.width).sum(1)
+        soft = sums.clamp(max=1)
+        shares = straight_through(sums >= self.threshold, soft) if binary else soft
+        values = shares.index_select(0, layout.first)
+        if layout.second is None:
+            return values
+        return values * shares.index_select(0, layout.second)
 
     def _layout(self, device: torch.device) -> "_Layout":
         if device not in self._layouts:
@@ -105,100 +112,55 @@ class _Layout:
     """Where the steps and members of a bank are.
 
     Attributes:
-        steps: entry in the vector of all parameters of each step, row after row, shape
-            ``(rows * most steps,)``.
-        inside: 1, and 0 beyond a row's last step, shape ``(rows, most steps)``.
-        picks: see ``outward``.
-        first, second: place of each member's share, shape ``(total,)``; 0 is a share of 1, then
-            come those of ``steps``, flattened. ``second`` is None where nothing is dilated.
+        ends: 0 and 1, which stand behind the vector of all parameters.
+        steps: which entries of that each sum is made of, filled up with the 0, row after row,
+            shape ``(sums * width,)``. Sum 0 is the 1; then come those of each step and the steps
+            outside it.
+        first, second: the sum behind each member's share, shape ``(total,)``. ``second`` is None
+            where nothing is dilated.
     """
 
+    ends: Tensor
     steps: Tensor
-    inside: Tensor
-    picks: Tensor
+    width: int
     first: Tensor
     second: Tensor | None
 
-    def sums(self, weights: Tensor) -> Tensor:
-        """Return for each step the sum of itself and those outside it, shaped as ``inside``."""
-        steps = weights.clamp(0, 1).index_select(0, self.steps).view_as(self.inside)
-        return outward_sums(steps * self.inside, self.picks)
-
-    def shares(self, sums: Tensor, threshold: float | None) -> Tensor:
-        """Return what ``first`` and ``second`` pick from: 0 or 1, or without threshold shares."""
-        read = sums.clamp(max=1)
-        if threshold is not None:
-            # The difference is 0 but for NaN, which stays to be seen.
-            read = (sums >= threshold) + (sums - sums)
-        return torch.cat([read.new_ones(1), read.flatten()])
-
-
-class _Read(torch.autograd.Function):
-    """The shares of all members; 0 or 1 with the gradient of the share where there is a threshold.
-
-    One node in place of a dozen, which take several times as long.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, weights: Tensor, layout: _Layout, threshold: float | None) -> Tensor:
-        ctx.save_for_backward(weights)
-        ctx.layout, ctx.threshold = layout, threshold
-        shares = layout.shares(layout.sums(weights), threshold)
-        values = shares.index_select(0, layout.first)
-        if layout.second is not None:
-            values *= shares.index_select(0, layout.second)
-        return values
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (weights,) = ctx.saved_tensors
-        layout = ctx.layout
-        sums = layout.sums(weights)
-        inside = (weights >= 0) & (weights <= 1)
-        of_sums = _of_shares(grad, layout, layout.shares(sums, ctx.threshold)) * (sums <= 1)
-        # Each step is in its own sum and in those of the steps before it.
-        of_steps = (of_sums.unsqueeze(-1) * layout.picks).sum(-2) * layout.inside
-        zeros = torch.zeros_like(weights)
-        return zeros.index_add(0, layout.steps, of_steps.flatten()) * inside, None, None
-
-
-def _of_shares(grad: Tensor, layout: _Layout, shares: Tensor) -> Tensor:
-    """Return the gradient of the shares from that of the members."""
-    zeros = torch.zeros_like(shares)
-    if layout.second is None:
-        out = zeros.index_add(0, layout.first, grad)
-    else:
-        first, second = (shares.index_select(0, i) for i in (layout.first, layout.second))
-        out = zeros.index_add(0, layout.first, grad * second)
-        out = out.index_add(0, layout.second, grad * first)
-    return out[1:].view_as(layout.inside)
-
 
 def _lay_out(sizes: Sequence[int], dilated: Sequence[bool], device: torch.device) -> _Layout:
-    """Return a layout whose rows are all ordered masks, then all dilations."""
-    kernels = [(range(size), range(size - 1)) for size in sizes]
-    dilations = [dilation_levels(size) for size, has in zip(sizes, dilated, strict=True) if has]
-    orders = [order for _, order in [*kernels, *dilations]]
-    width = max(map(len, orders))
-    steps, inside = torch.zeros(2, len(orders), width)
-    start = 0
-    for row, order in enumerate(orders):
-        steps[row, : len(order)] = torch.tensor(order) + start
-        inside[row, : len(order)] = 1
-        start += len(order)
-    first, second, row = [], [], len(sizes)
-    for number, (size, has) in enumerate(zip(sizes, dilated, strict=True)):
-        first += _shares(number, width, range(size))
-        second += _shares(row, width, dilation_levels(size)[0]) if has else [0] * size
-        row += has
+    """Return a layout whose steps are those of all ordered masks, then of all dilations."""
+    kernels = [range(size - 1) for size in sizes]
+    dilations = [dilation_levels(n)[1] for n, has in zip(sizes, dilated, strict=True) if has]
+    orders = [*kernels, *dilations]
+    lengths = torch.tensor([len(order) for order in orders])
+    total, width = int(lengths.sum()), int(lengths.max())
+    starts = (lengths.cumsum(0) - lengths).tolist()
+    rows = [torch.full((1, width), total)]
+    rows[0][0, 0] = total + 1
+    for order, start in zip(orders, starts, strict=True):
+        rows.append(_outer(torch.tensor(order, dtype=torch.int64) + start, total, width))
+    left = iter(starts[len(sizes) :])
+    first, second = [], []
+    for start, size, has in zip(starts, sizes, dilated, strict=False):
+        first += _sums(start, range(size))
+        second += _sums(next(left), dilation_levels(size)[0]) if has else [0] * size
     return _Layout(
-        steps=steps.long().flatten().to(device),
-        inside=inside.to(device),
-        picks=outward(width).to(device),
+        ends=torch.tensor([0.0, 1.0], device=device),
+        steps=torch.cat(rows).flatten().to(device),
+        width=width,
         first=torch.tensor(first, device=device),
         second=torch.tensor(second, device=device) if any(dilated) else None,
     )
 
 
-def _shares(row: int, width: int, levels: Sequence[int]) -> list[int]:
-    return [row * width + level if level else 0 for level in levels]
+def _outer(entries: Tensor, nothing: int, width: int) -> Tensor:
+    """Return for each step its entry and those after it, shape ``(steps, width)``."""
+    rows = torch.full((len(entries), width), nothing)
+    for step in range(len(entries)):
+        rows[step, step : len(entries)] = entries[step:]
+    return rows
+
+
+def _sums(start: int, levels: Sequence[int]) -> list[int]:
+    """Return the sum behind each level's share, of a mask whose steps begin at ``start``."""
+    return [start + level if level else 0 for level in levels]

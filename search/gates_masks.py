@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hwcost.errors import SearchError
-from hwcost.search.gates_straight import share, straight_absolute
+from hwcost.search.gates_straight import straight_through
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +113,12 @@ class Mask(nn.Module):
 
     def soft(self) -> Tensor:
         """Return the share of each member in [0, 1], ``min(|alpha|, 1)``, shape ``(size,)``."""
-        return share(self.alpha)
+        return self.alpha.abs().clamp(max=1)
 
     def binary(self) -> Tensor:
         """Return 0 or 1 with the gradient of ``|alpha|``, shape ``(size,)``."""
-        return straight_absolute(self._survivors(self.alpha.detach().abs()), self.alpha)
+        salience = self.alpha.abs()
+        return straight_through(self._survivors(salience), salience)
 
     def hard(self) -> Tensor:
         """Return which members stay, bool, shape ``(size,)``.
@@ -191,11 +192,12 @@ class MaskBank(nn.Module):
 
     def soft(self) -> Tensor:
         """Return the share of each member in [0, 1], shape ``(total,)``."""
-        return share(self.alpha)
+        return self.alpha.abs().clamp(max=1)
 
     def binary(self) -> Tensor:
         """Return 0 or 1, with the gradient of ``|alpha|``, shape ``(total,)``."""
-        return straight_absolute(self._survivors(self.alpha.detach().abs()), self.alpha)
+        salience = self.alpha.abs()
+        return straight_through(self._survivors(salience), salience)
 
     def hard(self) -> Tensor:
         """Return which members stay, bool, shape ``(total,)``.

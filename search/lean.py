@@ -1,6 +1,5 @@
 """Layers with masked weights that keep the stored weight for backward, not its masked copy."""
 
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -12,11 +11,12 @@ from hwcost.search.weights import WeightMask
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
+#: Only where a layer's input is at most so many times as large as its weight is the product of
+#: weight and mask worth dropping; elsewhere the plain product takes less time.
+LARGE = 32
+
 #: The forwards that ``LeanForward`` can stand for; a user's own runs as it is.
 FORWARDS = {nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward, nn.Linear.forward}
-
-#: How many times as large as its weight a layer's input is where a copy of the weight is nothing.
-LARGE = 32
 
 
 def is_lean(module: nn.Module) -> bool:
@@ -40,55 +40,63 @@ class LeanForward:
     def __init__(self, transform: WeightMask) -> None:
         self.transform = transform
 
-    def __call__(self, module: Any, x: Tensor) -> Tensor:
+    def __call__(self, module: nn.Module, x: Tensor) -> Tensor:
         """Return what the module computes."""
         stored, bias = module._parameters["weight"], module._parameters["bias"]
-        if (
-            stored is None
-            or not torch.is_grad_enabled()
-            or x.numel() > LARGE * stored.numel()
-            or torch.is_autocast_enabled(x.device.type)
-        ):
+        if stored is None or not self._is_worth_it(stored, x):
             out: Tensor = user_forward(module)(module, x)
             return out
         mask = self.transform.mask(stored)
         if isinstance(module, nn.Linear):
-            out = _Linear.apply(x, stored, mask, bias)
+            out = _Linear.apply(x, stored, mask, bias)  # type: ignore[no-untyped-call]
         else:
-            out = module._conv_forward(x, stored * mask, bias)
-            _keep_factors(out, stored, mask)
+            out = _convolved(module, x, stored, mask, bias)
         return out
 
-
-def _keep_factors(out: Tensor, weight: Tensor, mask: Tensor) -> None:
-    """Let the convolution that made ``out`` keep factors in place of its weight."""
-    saved = getattr(out.grad_fn, "_raw_saved_weight", None)
-    if saved is not None:
-        product = _Product(weight, mask)
-        # Refused where the user has hooks of this kind: they then take care of the product.
-        with suppress(RuntimeError):
-            saved.register_hooks(product.drop, product.again)
+    def _is_worth_it(self, stored: Tensor, x: Tensor) -> bool:
+        if not torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+            return False
+        return x.numel() <= LARGE * stored.numel()
 
 
-class _Product:
-    """A product that is dropped and made again."""
+def _convolved(module: Any, x: Tensor, weight: Tensor, mask: Tensor, bias: Tensor | None) -> Tensor:
+    rank = weight.dim() - 2
+    padding = module.padding
+    if module.padding_mode != "zeros":
+        x = F.pad(x, module._reversed_padding_repeated_twice, mode=module.padding_mode)
+        padding = (0,) * rank
+    single = x.dim() == rank + 1
+    x = x.unsqueeze(0) if single else x
+    how = module.stride, padding, module.dilation, module.groups
+    out: Tensor = _Conv.apply(x, weight, mask, bias, how)  # type: ignore[no-untyped-call]
+    return out.squeeze(0) if single else out
 
-    def __init__(self, weight: Tensor, mask: Tensor) -> None:
-        self.weight, self.mask = weight.detach(), mask.detach()
-        self.version = weight._version
 
-    def drop(self, product: Tensor) -> None:
-        """Forget the product."""
+class _Conv(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, mask: Tensor, bias: Tensor | None, how: tuple[Any, ...]
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, mask)
+        ctx.how, ctx.bias = how, None if bias is None else bias.shape
+        stride, padding, dilation, groups = how
+        none = (0,) * len(stride)
+        return torch.convolution(
+            x, weight * mask, bias, stride, padding, dilation, False, none, groups
+        )
 
-    def again(self, dropped: None) -> Tensor:
-        """Return the product.
-
-        Raises:
-            RuntimeError: the weight is not what it was.
-        """
-        if self.weight._version != self.version:
-            raise RuntimeError("a weight was changed in place between forward and backward")
-        return self.weight * self.mask
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mask = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.how
+        wants_x, wants_weight, wants_mask, wants_bias, _ = ctx.needs_input_grad
+        masked = weight * mask
+        none = (0,) * len(stride)
+        through, seen, bias = torch.ops.aten.convolution_backward.default(
+            *(grad, x, masked, ctx.bias, stride, padding, dilation, False, none, groups),
+            (wants_x, wants_weight or wants_mask, wants_bias),
+        )
+        return through, *_factors(seen, weight, mask, wants_weight, wants_mask), bias, None
 
 
 class _Linear(torch.autograd.Function):

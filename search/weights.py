@@ -91,7 +91,7 @@ class _Plan:
     shapes: tuple[torch.Size, ...]
 
     def __call__(self, vector: Tensor) -> Sequence[Tensor]:
-        masks: tuple[Tensor, ...] = _Laid.apply(vector, self)
+        masks: tuple[Tensor, ...] = _Laid.apply(vector, self)  # type: ignore[no-untyped-call]
         return masks
 
     def factors(self, vector: Tensor) -> list[Tensor]:
@@ -161,7 +161,10 @@ class Mask:
 
     def __call__(self, like: Tensor) -> Tensor:
         """Return it in the type and on the device of ``like``."""
-        return self.masks.of(self.number).to(like)
+        mask = self.masks.of(self.number)
+        if mask.dtype == like.dtype and mask.device == like.device:
+            return mask  # much sooner than ``to`` finds that out
+        return mask.to(like)
 
 
 @dataclass(frozen=True, eq=False)

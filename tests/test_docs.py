@@ -12,7 +12,15 @@ from hwcost.loading import available, load
 from hwcost.ops import DERIVED, KINDS, SIZES
 
 each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-each_example = pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.stem)
+
+#: Scripts that run in a second; those that search train for minutes, see tests/test_examples.py.
+SCRIPTS = [
+    path
+    for path in sorted(EXAMPLES.glob("*.py"))
+    if "__main__" in (text := path.read_text())
+    and not re.search(r"^from (running|samples) import", text, re.M)
+]
+each_example = pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
 each_board = pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda p: p.stem)
 
 

@@ -1,7 +1,9 @@
 """The examples of docs/examples that search: their data, and what their searches reach."""
 
+import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +11,77 @@ import torch
 pytest.importorskip("matplotlib", reason="the extra 'examples' is not installed")
 pytest.importorskip("sklearn", reason="the extra 'examples' is not installed")
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "docs" / "examples"))
+#: One seed, in this process.
+ONE = ("--seeds", "1", "--workers", "1")
 
-from data_digits import load_digits
-from data_glyphs import CLASSES, FONTS, TEST_FONTS, draw, load_glyphs
-from data_watch import SUBJECTS, TEST_SUBJECTS, load_watch
-from samples import Data
+FOLDER = Path(__file__).parents[1] / "docs" / "examples"
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import a module of the examples by name."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if str(FOLDER) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def test_digits(example: Any) -> None:
+    data = example("data_digits").load_digits()
+    assert data.train.x.shape[1:] == (1, 8, 8) and len(data.classes) == 10
+    assert set(data.train.y.tolist()) == set(data.test.y.tolist()) == set(range(10))
+
+
+def test_the_watch_keeps_three_people_for_the_test(example: Any) -> None:
+    watch = example("data_watch")
+    data = watch.load_watch()
+    assert data.train.x.shape[1:] == (6, 100) and len(data.classes) == 7
+    assert len(watch.TEST_SUBJECTS) == 3
+    others = watch.load_watch(train_subjects=watch.TEST_SUBJECTS, stride=watch.WINDOW)
+    assert len(others.train) == len(data.test)
+    assert abs(data.train.x.mean()) < 1e-3 and abs(data.train.x.std() - 1) < 0.01
+
+
+def test_fonts_of_the_test_are_not_trained_on(example: Any) -> None:
+    glyphs = example("data_glyphs")
+    assert not set(glyphs.FONTS) & set(glyphs.TEST_FONTS)
+    assert len(glyphs.CLASSES) == len(set(glyphs.CLASSES)) == 35
+
+
+def test_every_font_draws_every_glyph(example: Any) -> None:
+    glyphs = example("data_glyphs")
+    for font in ("DejaVuSans", "cmtt10"):
+        drawn = torch.stack([glyphs.draw(glyph, font) for glyph in glyphs.CLASSES])
+        ink = drawn.mean((1, 2))
+        assert bool((ink > 0.02).all()) and bool((ink < 0.6).all())
+
+
+def test_glyphs_repeat_with_the_seed(example: Any) -> None:
+    glyphs = example("data_glyphs")
+    splits = [glyphs.split(("DejaVuSans",), 1, torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
+    assert splits[0].x.shape == (35, 1, 28, 28)
+    assert torch.equal(splits[0].x, splits[1].x) and not torch.equal(splits[0].x, splits[2].x)
+
+
+@pytest.mark.slow
+def test_a_search_shrinks_the_net_for_digits_and_keeps_its_accuracy(example: Any) -> None:
+    digits, running = example("search_digits"), example("running")
+    rows = running.main(digits.TASK, digits.FAST, ["--strengths", "3", *ONE])
+    before, after = rows
+    assert before.accuracy > 97 and after.accuracy > 95
+    assert after.cost("params") < before.cost("params") / 3
+    assert after.cost("latency") < before.cost("latency") / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["duccio", "constraint"])
+def test_targets_are_met_by_the_exported_net(example: Any, by: str) -> None:
+    digits, running = example("search_digits"), example("running")
+    rows = running.main(digits.TASK, digits.FAST, ["--by", by, *ONE])
+    before, after = rows
+    for name, target in digits.TASK.targets.items():
+        share = after.cost(name) / before.cost(name)
+        assert share <= 1.02 * float(target.rstrip(" %")) / 100
+    assert after.accuracy > 90

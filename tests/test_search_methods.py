@@ -133,7 +133,7 @@ def test_a_model_that_torch_cannot_copy_is_one_clear_error() -> None:
     with pytest.warns(FutureWarning):
         model = nn.Sequential(nn.utils.weight_norm(nn.Conv2d(3, 8, 3)), nn.Conv2d(8, 2, 1))
     model(X)
-    with pytest.raises(SearchError, match="layer '0'.*parametrizations"):
+    with pytest.raises(SearchError, match=r"layer '0'.*parametrizations"):
         PIT(model, X)
 
 

@@ -34,8 +34,8 @@ TASK = Task(
     nets={"CNN": cnn},
     costs={"latency": "gap8_compute:latency", "params": "counts:params"},
     targets={"latency": "40 %", "params": "20 %"},
-    strengths=(0.1, 0.3, 1.0, 3.0, 10.0),
-    plan=Plan(8, 8, 8),
+    strengths=(0.5, 1.0, 2.0, 3.0, 5.0),
+    plan=Plan(8, 8, 8, nas_lr=3e-3),
 )
 FAST = replace(
     TASK,

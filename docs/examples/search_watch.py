@@ -48,10 +48,10 @@ def few_windows() -> Data:
 TASK = Task(
     load=load_watch,
     nets={"TCN": tcn, "dilated TCN": dilated_tcn},
-    costs={"params": "counts:params"},
-    targets={"params": "20 %"},
-    strengths=(0.1, 0.3, 1.0, 3.0, 10.0),
-    plan=Plan(10, 10, 10),
+    costs={"latency": "gap8_compute:latency", "params": "counts:params"},
+    targets={"latency": "20 %", "params": "12 %"},
+    strengths=(0.2, 0.5, 1.0, 2.0, 4.0),
+    plan=Plan(10, 10, 10, nas_lr=5e-3),
 )
 FAST = replace(TASK, load=few_windows, strengths=(0.3, 3.0), plan=Plan(4, 4, 4))
 

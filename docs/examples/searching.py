@@ -33,8 +33,8 @@ class Plan:
     search: int = 10
     tune: int = 10
     lr: float = 3e-3
-    search_lr: float = 1e-3
-    tune_lr: float = 2e-3
+    search_lr: float = 3e-3
+    tune_lr: float = 5e-3
     nas_lr: float = 1e-2
 
     @property
@@ -108,7 +108,7 @@ def searched(model: nn.Module, pressure: Pressure, task: Task, data: Data, seed:
     discrete = pressure == "duccio"
     search = PIT(model, data.train.x[:1], cost=task.models, discrete_cost=discrete)
     constraint = Constraint(task.targets, n_steps=steps_of(data, plan.search))
-    duccio = DUCCIO(task.targets, task_loss=1.0)
+    duccio = DUCCIO(task.targets, task_loss=3.0)
     terms: dict[Pressure, Penalty] = {
         "constraint": lambda epoch: constraint(search),
         "duccio": lambda epoch: duccio(search, epoch, plan.search),
@@ -116,7 +116,7 @@ def searched(model: nn.Module, pressure: Pressure, task: Task, data: Data, seed:
     term = terms.get(pressure, lambda epoch: float(pressure) * mean_cost(search))
     groups = search.param_groups(plan.search_lr, plan.nas_lr, weight_decay=1e-4)
     train(search, data, plan.search, plan.search_lr, seed=seed, groups=groups, penalty=term)
-    if pressure == "constraint":
+    if pressure in terms:
         constraint.settle(search)
     small = search.export()
     recalibrate_bn(small, data.train.x.split(256))

@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -49,7 +50,7 @@ class _Block(nn.Module):
 def tcresnet14() -> tuple[nn.Module, Tensor]:
     """A net like TC-ResNet14-1.5 (arXiv:1904.03814): 40 MFCCs, 98 frames, 12 classes."""
     widths = (24, 36, 36, 48, 48, 72, 72)
-    blocks = [_Block(cin, cout) for cin, cout in zip(widths, widths[1:], strict=False)]
+    blocks = [_Block(cin, cout) for cin, cout in pairwise(widths)]
     stem = nn.Conv1d(40, 24, 3, padding=1, bias=False)
     head = nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(72, 12)
     return nn.Sequential(stem, *blocks, *head), torch.zeros(1, 40, 98)
@@ -110,11 +111,7 @@ def _saved() -> Iterator[list[int]]:
     seen: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        if not (
-            isinstance(tensor, nn.Parameter)
-            or tensor._base is not None
-            and isinstance(tensor._base, nn.Parameter)
-        ):
+        if not (isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)):
             storage = tensor.untyped_storage()
             seen[storage.data_ptr()] = storage.nbytes()
         return tensor
