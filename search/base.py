@@ -14,8 +14,8 @@ from hwcost.search.attention import slow_path
 from hwcost.search.cells import channel_cells
 from hwcost.search.channels import find_channels
 from hwcost.search.costs import Cost, Costs, Specification
-from hwcost.search.gates import Sampling
 from hwcost.search.decisions import Decisions
+from hwcost.search.gates import Sampling
 from hwcost.search.lean import LeanForward, is_lean
 from hwcost.search.method import Method
 from hwcost.search.norms import MaskedNorm
@@ -174,7 +174,7 @@ class Search(Trained):
         try:
             cost = self._costs.price(name, self.workload(hard))
         except ValueError:
-            self._refuse_nan()
+            self.refuse_nan()
             raise
         return cost / self.reference[name].to(cost) if relative else cost
 
@@ -205,7 +205,7 @@ class Search(Trained):
 
         Its weights are copies. In evaluation mode it computes what the search computes.
         """
-        self._refuse_nan()
+        self.refuse_nan()
         memo = {id(kept): kept for kept in (self.masks, *self.methods)}
         exported = copy.deepcopy(self.model, memo)
         restore(exported)
@@ -284,13 +284,6 @@ class Search(Trained):
         for path, classes in self.channels.inputs.items():
             mask = self.masks.add(classes)
             replace_forward(self.model.get_submodule(path), MaskedInput(mask))
-
-    def _refuse_nan(self) -> None:
-        for name, parameter in self.named_nas_parameters():
-            if not bool(parameter.detach().isfinite().all()):
-                raise SearchError(
-                    f"decision {name!r} is NaN or infinite; the loss of an earlier step was so too"
-                )
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """Pickle without ``__new__``, which needs a model."""

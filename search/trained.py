@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from hwcost.errors import SearchError
 from hwcost.search.method import Method
 
 
@@ -79,3 +80,15 @@ class Trained(nn.Module):
         for name, parameter in self.model.named_parameters():
             if name in self._trainable:
                 parameter.requires_grad_(net)
+
+    def refuse_nan(self) -> None:
+        """Refuse to go on from decisions that are NaN.
+
+        Raises:
+            SearchError: it names one.
+        """
+        for name, parameter in self.named_nas_parameters():
+            if not bool(parameter.detach().isfinite().all()):
+                raise SearchError(
+                    f"decision {name!r} is NaN or infinite; the loss of an earlier step was so too"
+                )
