@@ -119,12 +119,14 @@ def runner(workers: int, total: int) -> Iterator[Runner]:
 
 
 def table(rows: Sequence[Row], task: Task) -> Table:
-    """Return the rows as a table; costs are factors below those of the first row."""
+    """Return the rows as a table; a cost stands beside its factor below the first row's."""
     shown = Table(box=None)
-    for head in ("network", "accuracy", "of each seed"):
-        shown.add_column(head, justify="left" if head == "network" else "right")
+    shown.add_column("network")
+    shown.add_column("accuracy", justify="right")
+    shown.add_column("of each seed", justify="right")
     for name, cost in task.models.items():
-        shown.add_column(f"{name} [{cost.unit}]".replace(" []", ""), justify="right")
+        unit = "" if cost.unit in ("", "1") else f" in {cost.unit}"
+        shown.add_column(name + unit, justify="right")
         shown.add_column("", justify="right")
     for row in rows:
         each = " ".join(f"{result.accuracy:.1f}" for result in row.results)
@@ -135,8 +137,17 @@ def table(rows: Sequence[Row], task: Task) -> Table:
     return shown
 
 
+def met(row: Row, before: Row, task: Task) -> Table:
+    """Return a table of what each seed's costs came to, beside their targets."""
+    shown = Table("cost", "target", "of each seed", box=None)
+    for name, target in task.targets.items():
+        shares = (100 * result.costs[name] / before.cost(name) for result in row.results)
+        shown.add_row(name, target, "  ".join(f"{share:.2f} %" for share in shares))
+    return shown
+
+
 def main(task: Task, fast: Task, words: Sequence[str] | None = None) -> list[Row]:
-    """Run the command line of an example; return and print its table."""
+    """Run the command line of an example; print its table and return the rows."""
     options = _parser(task).parse_args(words)
     task = fast if options.fast else task
     if options.epochs:
@@ -146,7 +157,10 @@ def main(task: Task, fast: Task, words: Sequence[str] | None = None) -> list[Row
     total = (1 + len(task.nets) + len(pressures)) * len(seeds)
     with runner(options.workers, total) as run_jobs:
         rows = experiment(task, pressures, seeds, run_jobs)
-    Console().print(table(rows, task))
+    console = Console()
+    console.print(table(rows, task))
+    if options.by:
+        console.print(met(rows[-1], rows[0], task))
     return rows
 
 
