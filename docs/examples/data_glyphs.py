@@ -40,7 +40,7 @@ def draw(glyph: str, font: str) -> Tensor:
         LookupError: the font has no outline for the glyph.
     """
     file = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{font}.ttf")
-    outline = TextPath((0, 0), glyph, size=100, prop=FontProperties(fname=str(file)))  # type: ignore[arg-type]
+    outline = TextPath((0, 0), glyph, size=100, prop=FontProperties(fname=str(file)))
     if not len(outline.vertices):
         raise LookupError(f"font {font!r} has no glyph {glyph!r}")
     box = outline.get_extents()

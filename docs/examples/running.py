@@ -123,14 +123,14 @@ def table(rows: Sequence[Row], task: Task) -> Table:
     shown = Table(box=None)
     shown.add_column("network")
     shown.add_column("accuracy", justify="right")
-    shown.add_column("of each seed", justify="right")
+    shown.add_column("lowest", justify="right")
     for name, cost in task.models.items():
         unit = "" if cost.unit in ("", "1") else f" in {cost.unit}"
         shown.add_column(name + unit, justify="right")
         shown.add_column("", justify="right")
     for row in rows:
-        each = " ".join(f"{result.accuracy:.1f}" for result in row.results)
-        cells = [row.title, f"{row.accuracy:.1f} %", each]
+        lowest = min(result.accuracy for result in row.results)
+        cells = [row.title, f"{row.accuracy:.1f} %", f"{lowest:.1f} %"]
         for name in task.costs:
             cells += [f"{row.cost(name):.3g}", f"1/{rows[0].cost(name) / row.cost(name):.1f}"]
         shown.add_row(*cells)
@@ -138,11 +138,11 @@ def table(rows: Sequence[Row], task: Task) -> Table:
 
 
 def met(row: Row, before: Row, task: Task) -> Table:
-    """Return a table of what each seed's costs came to, beside their targets."""
-    shown = Table("cost", "target", "of each seed", box=None)
+    """Return a table of what costs came to with any seed, beside their targets."""
+    shown = Table("cost", "target", "lowest", "highest", box=None)
     for name, target in task.targets.items():
-        shares = (100 * result.costs[name] / before.cost(name) for result in row.results)
-        shown.add_row(name, target, "  ".join(f"{share:.2f} %" for share in shares))
+        shares = [100 * result.costs[name] / before.cost(name) for result in row.results]
+        shown.add_row(name, target, f"{min(shares):.2f} %", f"{max(shares):.2f} %")
     return shown
 
 
@@ -157,7 +157,7 @@ def main(task: Task, fast: Task, words: Sequence[str] | None = None) -> list[Row
     total = (1 + len(task.nets) + len(pressures)) * len(seeds)
     with runner(options.workers, total) as run_jobs:
         rows = experiment(task, pressures, seeds, run_jobs)
-    console = Console()
+    console = Console(highlight=False)
     console.print(table(rows, task))
     if options.by:
         console.print(met(rows[-1], rows[0], task))

@@ -26,7 +26,7 @@ TASK = Task(
     strengths=(0.1, 0.3, 1.0, 3.0, 10.0),
     plan=Plan(15, 30, 15, nas_lr=5e-3),
 )
-FAST = Task(TASK.load, TASK.nets, TASK.costs, TASK.targets, (0.3, 3.0), Plan(4, 6, 4))
+FAST = Task(TASK.load, TASK.nets, TASK.costs, TASK.targets, (0.3, 3.0), Plan(6, 15, 6))
 
 if __name__ == "__main__":
     main(TASK, FAST)

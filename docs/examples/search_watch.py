@@ -53,7 +53,7 @@ TASK = Task(
     strengths=(0.2, 0.5, 1.0, 2.0, 4.0),
     plan=Plan(10, 10, 10, nas_lr=5e-3),
 )
-FAST = replace(TASK, load=few_windows, strengths=(0.3, 3.0), plan=Plan(4, 4, 4))
+FAST = replace(TASK, load=few_windows, strengths=(1.0, 3.0), plan=Plan(5, 10, 5))
 
 if __name__ == "__main__":
     main(TASK, FAST)
