@@ -1,6 +1,6 @@
 """Columns of an op table: numbers of any sort made float64 tensors, and checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -109,3 +109,18 @@ def kind_defaults(kind: str, traced: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if kind == "pool":
         return {"cin": traced["cout"]}
     return {}
+
+
+def numbered(names: Iterable[Any]) -> Tensor:
+    """Return the place of each name in the order of first appearance."""
+    names = list(names)
+    index = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return torch.tensor([index[name] for name in names], dtype=torch.int64)
+
+
+def joined_cases(cases: Sequence[Tensor | None], ops: Sequence[Tensor]) -> Tensor | None:
+    """Return the cases of all tables, 0 for one without."""
+    if all(c is None for c in cases):
+        return None
+    pairs = zip(cases, ops, strict=True)
+    return torch.cat([torch.zeros_like(o) if c is None else c for c, o in pairs])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hwcost.errors import HwcostWarning
-from hwcost.evaluate import Bound, check_finite, row_values, weighted_sum
+from hwcost.evaluate import Bound, changed_key, check_finite, row_values, weighted_sum
 from hwcost.loading import load
 from hwcost.memorycost import MemoryMetric
 from hwcost.offers import Candidate
@@ -82,7 +82,8 @@ class CostModel:
         """Return what one execution of each row costs, float64, shape ``(rows,)``, in ``unit``.
 
         A metric of whole ops (one that reads ``span`` or ``busy_ENGINE``) stands in the first row
-        of each op. ``peak_live`` gives the bytes alive while the row's op runs.
+        of each op, or of each of its cases. ``peak_live`` gives the bytes alive while the row's op
+        runs.
 
         Raises:
             UnsupportedOp: the platform has no formula for a row.
@@ -93,18 +94,28 @@ class CostModel:
             return torch.cat([self._rows(part) for part in _chunks(workload)])
         return self._rows(workload)
 
-    def total(self, workload: Workload) -> Tensor:
+    def total(self, workload: Workload, *, smooth: float | None = None) -> Tensor:
         """Return the cost of one inference, a scalar in ``unit``, differentiable in every size.
 
         Rows count ``weight`` times. Rows of one op on several engines add up or run in parallel,
-        and ops add up, as the metric says.
+        and ops add up, as the metric says; so do the cases of an op, which exclude each other.
+
+        Args:
+            workload: the table.
+            smooth: for a loss: the time of n engines in parallel is the p-norm of theirs with
+                this p, above 1, which has a slope for the engine that waits too. It does not
+                depend on the unit and is at most ``n**(1/p)`` times the largest, which is what
+                counts unless given.
 
         Raises:
             UnsupportedOp, WorkloadError, CostError: as for ``rows``.
+            ValueError: ``smooth`` is not above 1.
         """
+        if smooth is not None and not smooth > 1:
+            raise ValueError(f"smooth is {smooth!r}; expected a number above 1")
         if _is_long(workload) and self._adds_up(workload.structure):
             return torch.stack([self._total(part) for part in _chunks(workload)]).sum()
-        return self._total(workload)
+        return self._total(workload, smooth)
 
     def plan(self, workload: Workload) -> Plan:
         """Return which engine and formula price each row, at which bits.
@@ -206,8 +217,7 @@ class CostModel:
 
     def _bound(self, workload: Workload) -> Bound:
         plan = self.plan(workload)
-        changed = workload.changed
-        key = (*sorted(changed), *{c.device for c in changed.values()})
+        key = changed_key(workload)
         bounds = self._bounds.setdefault(workload.structure, {})
         if key not in bounds:
             bounds[key] = self.formulas.bound(workload, plan.groups, plan.bits)
@@ -241,16 +251,17 @@ class CostModel:
             values = values.masked_fill(missing.to(values.device), float("nan"))
         return values
 
-    def _total(self, workload: Workload) -> Tensor:
+    def _total(self, workload: Workload, smooth: float | None = None) -> Tensor:
         self._check_supported(self.plan(workload))
         if self.metric.reduce is not None:
             return self.memory.peak(workload).bytes
         if self.metric.needs_ops:
-            total = self._op_metric.total(workload)
+            total = self._op_metric.total(workload, smooth)
         elif self._adds_up(workload.structure):
             total = weighted_sum(self._bound(workload), workload)
         else:
-            total = self._op_metric.combined(self.row_values(workload), workload, self)
+            values = self.row_values(workload)
+            total = self._op_metric.combined(values, workload, self, smooth)
         if not math.isfinite(float(total.detach())):
             check_finite(self.row_values(workload), workload, self.formulas.what)
         return total

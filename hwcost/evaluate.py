@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hwcost.compile import Formula
 from hwcost.errors import CostError, FormulaError, WorkloadError
+from hwcost.extents import EXTENTS, any_below_one, floored
 from hwcost.ops import BITS, KINDS
 from hwcost.plan import Group
 from hwcost.summed import Joint, Part
@@ -25,6 +27,8 @@ class Bound:
         order: position of each table row in the parts' values, the fixed ones and a last 0
             for rows without a price; int64, shape ``(rows,)``.
         joint: ``parts`` as one function.
+        share: what part of its first channel each row has by the sizes that do not change, shape
+            ``(rows,)``; None where all have one.
     """
 
     parts: tuple[Part, ...]
@@ -33,18 +37,7 @@ class Bound:
     fixed_sum: Tensor
     order: Tensor
     joint: Joint
-
-
-class _ZeroWhere(torch.autograd.Function):
-    """0 where an op has no channels left; the slope stays that of the formula."""
-
-    @staticmethod
-    def forward(ctx: object, values: Tensor, empty: Tensor) -> Tensor:
-        return values.masked_fill(empty, 0)
-
-    @staticmethod
-    def backward(ctx: object, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0], None
+    share: Tensor | None
 
 
 def bind(
@@ -65,6 +58,12 @@ def bind(
     """
     device = _device(workload)
     columns = {**workload.structure.traced, **bits}
+    share = None
+    read = {name for group in groups for name in KINDS[group.kind].extent}
+    unchanged = {n: columns[n] for n in EXTENTS if n in read and n not in workload.changed}
+    if any_below_one(unchanged):
+        share = workload.structure.extents.share(unchanged).to(device)
+        columns = floored(columns)
     parts = [
         _part(workload, group, formula, columns, what, device)
         for group, formula in zip(groups, formulas, strict=True)
@@ -86,25 +85,57 @@ def bind(
     values = torch.cat([*fixed, nothing])
     fixed_sum = (values * columns["weight"][fixed_rows].to(device)).sum()
     joint = Joint(changing, len(workload), device)
-    return Bound(changing, values, fixed_rows.to(device), fixed_sum, order.to(device), joint)
+    return Bound(changing, values, fixed_rows.to(device), fixed_sum, order.to(device), joint, share)
+
+
+def changed_key(workload: Workload) -> tuple[Any, ...]:
+    """Return what tables of one structure must have in common to share a ``Bound``."""
+    changed = workload.changed
+    return (*sorted(changed), *{c.device for c in changed.values()})
 
 
 def row_values(bound: Bound, workload: Workload) -> Tensor:
     """Return the values in the table's order, 0 where a row has no price; shape ``(rows,)``."""
+    changed = workload.changed
+    if bound.share is None and not any_below_one(changed):
+        return _ordered(bound, changed)
+    whole = floored(changed)
+    values, share = _ordered(bound, whole), _share(bound, workload)
+    lost = (share.detach() == 0) & ~values.detach().isfinite()
+    if bool(lost.any()):
+        # The formula divides by another size that is 0: price such rows at 1, without a slope.
+        whole = {n: torch.where(lost, 1, column) for n, column in whole.items()}
+        values = torch.where(lost, 0, _ordered(bound, whole))
+    return values * share
+
+
+def _share(bound: Bound, workload: Workload) -> Tensor:
+    """What part of its first channel each row has, shape ``(rows,)``."""
+    sizes = {n: workload.changed[n] for n in EXTENTS if n in workload.changed}
+    if not sizes:
+        assert bound.share is not None
+        return bound.share
+    share = workload.structure.extents.share(sizes)
+    return share if bound.share is None else share * bound.share
+
+
+def _ordered(bound: Bound, changed: Mapping[str, Tensor]) -> Tensor:
+    """The formulas' values in the table's order, shape ``(rows,)``."""
 
     def ordered(values: Sequence[Tensor]) -> Tensor:
         if len(values) == 1 and bound.parts[0].rows is None:
             return values[0]
         return torch.cat([*values, bound.fixed, bound.joint.zero]).index_select(0, bound.order)
 
-    priced = bound.joint.priced(workload.changed, ordered, weighted=False)
-    return ordered(_evaluate(bound, workload)) if priced is None else priced
+    priced = bound.joint.priced(changed, ordered, weighted=False)
+    return ordered(_evaluate(bound, changed)) if priced is None else priced
 
 
 def weighted_sum(bound: Bound, workload: Workload) -> Tensor:
     """Return the sum of the values, each ``weight`` times, a scalar."""
-    if "weight" in workload.changed:
-        return (row_values(bound, workload) * workload.changed["weight"]).sum()
+    if "weight" in workload.changed or bound.share is not None or any_below_one(workload.changed):
+        values = row_values(bound, workload)
+        return (values * workload.column("weight").to(values.device)).sum()
 
     def summed(values: Sequence[Tensor]) -> Tensor:
         weighted = [
@@ -114,12 +145,12 @@ def weighted_sum(bound: Bound, workload: Workload) -> Tensor:
         return torch.cat([*weighted, bound.fixed_sum.reshape(1)]).sum()
 
     priced = bound.joint.priced(workload.changed, summed, weighted=True)
-    return summed(_evaluate(bound, workload)) if priced is None else priced
+    return summed(_evaluate(bound, workload.changed)) if priced is None else priced
 
 
-def _evaluate(bound: Bound, workload: Workload) -> list[Tensor]:
+def _evaluate(bound: Bound, changed: Mapping[str, Tensor]) -> list[Tensor]:
     """The values of each changing part, shape ``(rows of the part,)``, gradients kept."""
-    return [_values(part, workload.changed) for part in bound.parts]
+    return [_values(part, changed) for part in bound.parts]
 
 
 def picked(part: Part, column: Tensor) -> Tensor:
@@ -170,27 +201,13 @@ def _part(
         if bool(column.isnan().any()):
             _raise_missing(workload, group, name, int(column.isnan().nonzero()[0, 0]), what)
     names = [n for n in formula.names if n in workload.changed]
-    extent = tuple(n for n in KINDS[group.kind].extent if n in workload.changed)
     rows = None if group.rows is None else group.rows.to(device)
     with torch.no_grad():
         bound = _specialized(formula, {n: c.to(device) for n, c in static.items()}, group, workload)
-        dead = torch.zeros(count, dtype=torch.bool)
-        for name in KINDS[group.kind].extent:
-            if name not in workload.changed:
-                dead |= pick(columns[name]) == 0
-        dead = dead.to(device)
         weight = pick(columns["weight"]).to(device)
-        if not names and not extent:
-            return Part(rows, count, None, bound({}).expand(count).masked_fill(dead, 0), ())
-        return Part(
-            rows,
-            count,
-            bound,
-            None,
-            extent,
-            dead=dead if bool(dead.any()) else None,
-            weight=weight if bool((weight != 1).any()) else None,
-        )
+        if not names:
+            return Part(rows, count, None, bound({}).expand(count))
+        return Part(rows, count, bound, None, weight=weight if bool((weight != 1).any()) else None)
 
 
 def _specialized(
@@ -225,7 +242,8 @@ def _raise_missing(workload: Workload, group: Group, name: str, index: int, what
     if name in BITS:
         raise WorkloadError(
             f"{layer}: {what} reads {name!r}, which a float model leaves open;"
-            f" use with_precision({name}=...) or give the platform a 'deploy'"
+            f" use with_precision({name}=...), give the platform a 'deploy',"
+            " or let a search decide it (MPS)"
         )
     raise WorkloadError(f"{layer} has no size {name!r}, which {what} reads")
 
@@ -233,24 +251,4 @@ def _raise_missing(workload: Workload, group: Group, name: str, index: int, what
 def _values(part: Part, changed: Mapping[str, Tensor]) -> Tensor:
     assert part.formula is not None
     columns = {n: picked(part, changed[n]) for n in part.formula.names}
-    values = part.formula(columns).expand(part.count)
-    empty = _empty(part, columns, changed)
-    if empty is None:
-        return values
-    if bool((empty & ~values.detach().isfinite()).any()):
-        # The formula divides by a size that is 0: price such rows at 1 instead, without a slope.
-        safe = {n: torch.where(empty, torch.ones_like(c), c) for n, c in columns.items()}
-        return part.formula(safe).expand(part.count).masked_fill(empty, 0)
-    return _ZeroWhere.apply(values, empty)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def _empty(
-    part: Part, columns: Mapping[str, Tensor], changed: Mapping[str, Tensor]
-) -> Tensor | None:
-    """Which rows have a size of 0 that an op cannot exist without; None where there are none."""
-    empty = part.dead
-    for name in part.extent:
-        size = (columns[name] if name in columns else picked(part, changed[name])).detach()
-        none = size == 0
-        empty = none if empty is None else empty | none
-    return empty if empty is not None and bool(empty.any()) else None
+    return part.formula(columns).expand(part.count)

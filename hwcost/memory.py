@@ -83,6 +83,9 @@ def buffer_bytes(
     zeros = out_bytes.new_zeros(count)
     written = zeros.index_add(0, ops, _weighted(out_bytes, weight))
     executed = torch.ones_like(out_bytes) if weight is None else weight.to(out_bytes.dtype)
+    if structure.slot_share is not None:
+        # A case counts with its probability, in however many rows it is.
+        executed = executed * structure.slot_share.to(out_bytes)
     per_element = torch.as_tensor(in_bytes_per_element).to(out_bytes).expand(len(ops))
     # Rows of the first reader may differ in bits; their mean is the expected precision.
     share = zeros.index_add(0, ops, executed).clamp(min=torch.finfo(out_bytes.dtype).tiny)

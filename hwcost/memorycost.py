@@ -1,17 +1,20 @@
 """The peak_live metric: activations alive at once, at the bits of a platform."""
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
 from hwcost.compile import Formula, compile_formula
 from hwcost.derived import derived_exprs
-from hwcost.evaluate import bind, row_values
+from hwcost.evaluate import Bound, bind, changed_key, row_values
 from hwcost.formula import symbol
 from hwcost.memory import Peak, live, peak_live
 from hwcost.ops import KINDS
 from hwcost.plan import Group
+from hwcost.structure import Structure
 from hwcost.workload import Workload
 
 if TYPE_CHECKING:
@@ -24,6 +27,9 @@ class MemoryMetric:
     def __init__(self, model: "CostModel") -> None:
         self.model = model
         self.scale = float(model.metric.unit.value)
+        self._bounds: WeakKeyDictionary[Structure, dict[tuple[Any, ...], Bound]] = (
+            WeakKeyDictionary()
+        )
 
     def peak(self, workload: Workload) -> Peak:
         """Return the peak and the op that holds it."""
@@ -37,21 +43,29 @@ class MemoryMetric:
 
     def out_bytes(self, workload: Workload) -> Tensor:
         """Return the bytes that each row writes, shape ``(rows,)``."""
-        codes = workload.structure.kind_codes
-        groups = [
-            Group(-1, kind, None, (codes == code).nonzero().flatten())
-            for code, kind in enumerate(KINDS)
-            if bool((codes == code).any())
-        ]
-        formulas = [self._out_bytes[group.kind] for group in groups]
-        return self._values(workload, groups, formulas)
+
+        def made() -> tuple[list[Group], list[Formula]]:
+            codes = workload.structure.kind_codes
+            groups = [
+                Group(-1, kind, None, (codes == code).nonzero().flatten())
+                for code, kind in enumerate(KINDS)
+                if bool((codes == code).any())
+            ]
+            return groups, [self._out_bytes[group.kind] for group in groups]
+
+        return row_values(self._bound("out_bytes", workload, made), workload)
 
     def scratch(self, workload: Workload) -> Tensor | None:
         """Return the working memory of each row in bytes, shape ``(rows,)``; None without any."""
         plan = self.model.plan(workload)
         groups = [g for g in plan.groups if g.entry is not None and g.entry.scratch is not None]
-        formulas = [self._scratch_formula(group) for group in groups]
-        return self._values(workload, groups, formulas) if groups else None
+        if not groups:
+            return None
+
+        def made() -> tuple[list[Group], list[Formula]]:
+            return groups, [self._scratch_formula(group) for group in groups]
+
+        return row_values(self._bound("scratch", workload, made), workload)
 
     def _sizes(self, workload: Workload) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         out_bytes = self.out_bytes(workload)
@@ -59,10 +73,19 @@ class MemoryMetric:
         weight = workload.column("weight").to(out_bytes.device)
         return out_bytes, a_bits / 8, self.scratch(workload), weight
 
-    def _values(self, workload: Workload, groups: list[Group], formulas: list[Formula]) -> Tensor:
-        bits = self.model.plan(workload).bits
-        bound = bind(workload, groups, formulas, bits, "peak_live")
-        return row_values(bound, workload)
+    def _bound(
+        self,
+        what: str,
+        workload: Workload,
+        made: Callable[[], tuple[Sequence[Group], Sequence[Formula]]],
+    ) -> Bound:
+        """Return formulas bound to a table, those of an earlier one of its structure again."""
+        key = (what, *changed_key(workload))
+        bounds = self._bounds.setdefault(workload.structure, {})
+        if key not in bounds:
+            bits = self.model.plan(workload).bits
+            bounds[key] = bind(workload, *made(), bits, "peak_live")
+        return bounds[key]
 
     @cached_property
     def _out_bytes(self) -> dict[str, Formula]:

@@ -88,11 +88,12 @@ def offer(platform: Platform, engine: Engine, structure: Structure) -> Candidate
     """
     codes = structure.kind_codes
     bits = resolved_bits(platform, engine, structure)
+    sizes = {**structure.traced, **structure.unsplit, **bits}
     entries: list[Entry] = []
     entry, rank = torch.full(codes.shape, -1), torch.zeros(codes.shape, dtype=torch.int64)
     for kind in kinds_of(codes):
         rows = rows_where(codes == KIND_CODES[kind])
-        match = _match(platform, engine, kind, {**structure.traced, **bits}, structure, rows)
+        match = _match(platform, engine, kind, sizes, structure, rows)
         found = [*engine.entries[kind], *([engine.default[kind]] if kind in engine.default else [])]
         ranks = torch.tensor([_RANK[status_of(engine, one)] for one in found] + [0])
         where = slice(None) if rows is None else rows

@@ -1,13 +1,14 @@
 """What stays of an op table when its sizes change: names, kinds, traced sizes, schedule."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hwcost.extents import Extents, extents_of
 from hwcost.ops import KINDS
 
 #: Kind -> its code in ``Structure.kind_codes``.
@@ -54,6 +55,11 @@ class Structure:
         buffers: activation memory over the schedule, when the table came from a trace.
         warnings: what the trace could not make sense of, one line each.
         samples: inferences that the table stands for: the batch of the traced example.
+        cases: which case of its op a row belongs to, int64, shape ``(rows,)``; None where every
+            op has one. Rows of different cases exclude each other, and ``weight`` is the
+            probability of theirs; rows of the same one run in parallel.
+        unsplit: column -> the size of the row's whole op, float64, shape ``(rows,)``, where the
+            row has a part of its channels: which formula prices it is decided on the whole.
     """
 
     layers: Sequence[str]
@@ -65,6 +71,8 @@ class Structure:
     buffers: Buffers | None = None
     warnings: tuple[str, ...] = ()
     samples: int = 1
+    cases: Tensor | None = None
+    unsplit: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def n_ops(self) -> int:
@@ -75,6 +83,36 @@ class Structure:
     def one_row_per_op(self) -> bool:
         """Whether row i is op i."""
         return bool((self.ops == torch.arange(len(self.ops))).all())
+
+    @cached_property
+    def _slots(self) -> tuple[Tensor, Tensor]:
+        if self.cases is None or not len(self.ops):
+            return self.ops, torch.arange(self.n_ops)
+        each = int(self.cases.max()) + 1
+        found, slots = torch.unique(self.ops * each + self.cases, return_inverse=True)
+        return slots, found // each
+
+    @property
+    def slots(self) -> Tensor:
+        """Which op and case a row belongs to, numbered together, int64, shape ``(rows,)``."""
+        return self._slots[0]
+
+    @property
+    def slot_ops(self) -> Tensor:
+        """The op of each of these, int64, shape ``(slots,)``; without cases, op i is slot i."""
+        return self._slots[1]
+
+    @cached_property
+    def slot_share(self) -> Tensor | None:
+        """A row's share of its slot, one over its rows, shape ``(rows,)``; None if all are 1."""
+        if self.one_row_per_op:
+            return None
+        return 1 / torch.bincount(self.slots)[self.slots].to(torch.float64)
+
+    @cached_property
+    def extents(self) -> Extents:
+        """Which sizes make each row exist."""
+        return extents_of(self.kind_codes, {**self.traced, **self.unsplit})
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:

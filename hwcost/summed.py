@@ -23,8 +23,6 @@ class Part:
         rows: indices of the rows, None for all in order.
         formula: reads only columns that change; None where nothing changes.
         fixed: the values where nothing changes; shape ``(rows of the part,)``.
-        extent: changing columns whose 0 makes the row cost 0.
-        dead: rows that cost 0 whatever changes, None where there are none.
         weight: expected executions, shape ``(rows of the part,)``; None where all are 1.
     """
 
@@ -32,8 +30,6 @@ class Part:
     count: int
     formula: Formula | None
     fixed: Tensor | None
-    extent: tuple[str, ...]
-    dead: Tensor | None = None
     weight: Tensor | None = None
 
 
@@ -60,23 +56,19 @@ class Joint:
         self.programs: list[Program] = [f.program for f in formulas]
         self.places = [tuple(map(self.names.index, f.names)) for f in formulas]
         self.zero = torch.zeros(1, dtype=torch.float64, device=device)
-        self._extent = sorted({name for part in parts for name in part.extent})
         self._suits = bool(formulas) and all(f.names for f in formulas)
-        self._suits = self._suits and all(part.dead is None for part in parts)
         self._homes = [self._home(i, rows, device) for i in range(len(self.names))]
 
     def priced(self, columns: Mapping[str, Tensor], join: Join, weighted: bool) -> Tensor | None:
         """Return ``join`` of the values; None where it takes more than a plain evaluation.
 
-        That is where a size is 0, or ``torch.func`` or forward mode are active.
+        That is where ``torch.func`` or forward mode are active.
 
         Args:
             columns: float64, shape ``(rows,)``.
             join: a sum where ``weighted``, else the table's rows in order.
         """
         if not self._suits or not is_plain():
-            return None
-        if any(_has_zero(columns[name]) for name in self._extent):
             return None
         inputs = [columns[name] for name in self.names]
         if torch.is_grad_enabled() and any(c.requires_grad for c in inputs):
@@ -122,10 +114,6 @@ class Joint:
             home[part.rows] = torch.arange(position, position + part.count, device=device)
             position += part.count
         return home
-
-
-def _has_zero(column: Tensor) -> bool:
-    return int(torch.count_nonzero(column)) != len(column)
 
 
 class _Priced(torch.autograd.Function):

@@ -14,6 +14,7 @@ from hwcost.ops import SIZES, defaults, kind_sizes
 from hwcost.recorder import record
 from hwcost.recorder_values import Recording
 from hwcost.structure import KIND_CODES, Structure
+from hwcost.tracing_bits import Quantizers
 from hwcost.tracing_lift import Lifted, lift
 from hwcost.workload import Workload
 
@@ -55,13 +56,19 @@ def trace(
 
 
 class Traced(NamedTuple):
-    """A run of a model: its table, the index of the call that each row stands for, its inputs."""
+    """A run of a model: its table and inputs, and for each row what it comes from.
+
+    Attributes:
+        calls: the index of the recorded call that each row stands for.
+        quantizers: the calls that say at how many bits it computes.
+    """
 
     workload: Workload
     calls: Sequence[int]
     recording: Recording
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    quantizers: Sequence[Quantizers] = ()
 
 
 def run(
@@ -91,7 +98,7 @@ def _traced(
     lifted = lift(recording)
     if not lifted.kinds:
         raise TraceError(_nothing(model, recording))
-    return Traced(_workload(lifted), lifted.calls, recording, args, kwargs)
+    return Traced(_workload(lifted), lifted.calls, recording, args, kwargs, lifted.quantizers)
 
 
 def _recorded(
@@ -166,27 +173,35 @@ def _takes(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[Any, Any]) -
 
 
 def _workload(lifted: Lifted) -> Workload:
-    count = len(lifted.kinds)
     structure = Structure(
         layers=tuple(lifted.layers),
         kind_codes=torch.tensor([KIND_CODES[kind] for kind in lifted.kinds]),
-        traced=_columns(lifted),
-        ops=torch.arange(count),
-        engines=(None,) * count,
+        traced=_columns(lifted.kinds, lifted.sizes),
+        ops=torch.tensor(lifted.ops),
+        engines=tuple(lifted.engines),
         functions=tuple(lifted.functions),
         buffers=lifted.buffers,
         warnings=lifted.warnings,
         samples=lifted.samples,
+        unsplit=_unsplit(lifted),
     )
     return Workload(structure)
 
 
-def _columns(lifted: Lifted) -> dict[str, Tensor]:
+def _unsplit(lifted: Lifted) -> dict[str, Tensor]:
+    """Return the columns of channels before layers were split, none where none is."""
+    if len(lifted.ops) == len(set(lifted.ops)):
+        return {}
+    columns = _columns(lifted.kinds, lifted.unsplit)
+    return {name: columns[name] for name in ("cin", "cout", "groups")}
+
+
+def _columns(kinds: Sequence[str], each: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
     """Return every column; a size that a row's kind has and the row left out has its default."""
     usual = defaults()
     rows = []
-    for kind, sizes in zip(lifted.kinds, lifted.sizes, strict=True):
-        own = {name: usual.get(name, math.nan) for name in kind_sizes(kind)} | sizes
+    for kind, sizes in zip(kinds, each, strict=True):
+        own = {**{name: usual.get(name, math.nan) for name in kind_sizes(kind)}, **sizes}
         rows.append([own.get(name, math.nan) for name in SIZES])
     table = torch.tensor(rows, dtype=torch.float64).T.contiguous()
     return dict(zip(SIZES, table.unbind(), strict=True))

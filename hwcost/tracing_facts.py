@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from hwcost.recorder_quantize import FAKE_QUANTIZE
 from hwcost.recorder_values import Call, Recording, Ref, TensorInfo
 
 #: Operators that change a shape and move nothing.
@@ -53,12 +54,14 @@ class Facts:
         sources: storage -> the parameters that it holds or was computed from.
         unpadded: storage of a padded tensor -> the tensor before padding, where the operators
             that read it do the padding.
+        rounded: storage of a rounded tensor -> the tensor that was rounded; see ``FAKE_QUANTIZE``.
     """
 
     recording: Recording
     data: set[int] = field(default_factory=set)
     sources: dict[int, frozenset[Ref]] = field(default_factory=dict)
     unpadded: dict[int, Ref] = field(default_factory=dict)
+    rounded: dict[int, Ref] = field(default_factory=dict)
 
     def info(self, ref: Ref) -> TensorInfo:
         return self.recording.tensors[ref]
@@ -82,9 +85,24 @@ class Facts:
         """Return the tensor without the zeros that its reader itself adds."""
         return self.unpadded.get(self.storage(ref), ref)
 
+    def unrounded(self, info: TensorInfo) -> tuple[int, int]:
+        """Return the storage of a tensor before it was rounded, and its place in there."""
+        storage, offset = info.storage, info.offset
+        while storage in self.rounded:
+            source = self.info(self.rounded[storage])
+            storage, offset = source.storage, offset + source.offset
+        return storage, offset
+
+    def made_by(self, ref: Ref) -> int:
+        """Return the index of the call that made the tensor, -1 for none; rounding is not one."""
+        calls, index = self.recording.calls, self.info(ref).producer
+        while index >= 0 and calls[index].op.name == FAKE_QUANTIZE:
+            index = self.info(calls[index].args[0]).producer
+        return index
+
     def producer(self, ref: Ref) -> Call | None:
-        """Return the call that made the tensor."""
-        index = self.info(ref).producer
+        """Return the call that made the tensor; rounding is not one."""
+        index = self.made_by(ref)
         return self.recording.calls[index] if index >= 0 else None
 
     def unflattened(self, ref: Ref) -> tuple[int, ...]:
@@ -97,3 +115,31 @@ class Facts:
                 break
             shape, call = before, self.producer(call.args[0])
         return shape
+
+
+def from_outside(recording: Recording, literals: bool) -> list[Ref]:
+    """Return tensors that came in on a way that torch does not see, such as numpy.
+
+    Only numbers can go that way, so on tensors without numbers there are none.
+
+    Args:
+        recording: the run.
+        literals: with those made by ``torch.tensor`` or ``torch.from_numpy``; nearly always
+            they are constants in the code.
+    """
+    return [
+        ref
+        for call in recording.calls
+        for ref in call.inputs
+        if recording.how == "real"
+        and ref >= recording.given
+        and recording.tensors[ref].producer < 0
+        and ref not in recording.parameters
+        and (literals or not call.op.name.startswith("aten.lift_fresh"))
+    ]
+
+
+def is_factory(call: Call) -> bool:
+    """Whether the call only takes shape and type from its inputs."""
+    name = call.op.name.rpartition(".")[2]
+    return not call.op.random and (name.startswith("new_") or name.endswith("_like"))

@@ -7,13 +7,16 @@ from math import gcd
 from typing import NamedTuple
 
 from hwcost.recorder_alternatives import ALTERNATIVES
+from hwcost.recorder_quantize import FAKE_QUANTIZE
 from hwcost.recorder_values import Call, Recording, Ref, refs_in
 from hwcost.structure import Buffers
-from hwcost.tracing_facts import Facts, Row
+from hwcost.tracing_bits import Quantizers
+from hwcost.tracing_facts import Facts, Row, from_outside, is_factory
 from hwcost.tracing_light import flat, handler_of
 from hwcost.tracing_memory import Memory
 from hwcost.tracing_names import Named, names, plain_name
 from hwcost.tracing_patterns import attentions, is_padding
+from hwcost.tracing_split import Part, Precisions, part_sizes
 from hwcost.tracing_stored import Stored
 
 #: Composites whose copies are torch's way to reach a matrix product, not the model's.
@@ -38,7 +41,8 @@ class Lifted:
     """Rows as columns of equal length, buffers, and a line for each op that nobody knew.
 
     ``calls`` is the index of the recorded call that each row stands for, the last where it stands
-    for several.
+    for several. ``ops`` is the op of each row: a layer whose channels differ in bits or engine is
+    several rows. ``unsplit`` is then the sizes of all its channels, of every row.
     """
 
     kinds: Sequence[str]
@@ -46,6 +50,10 @@ class Lifted:
     functions: Sequence[str]
     layers: Sequence[str]
     calls: Sequence[int]
+    ops: Sequence[int]
+    engines: Sequence[str | None]
+    quantizers: Sequence[Quantizers]
+    unsplit: Sequence[dict[str, float]]
     buffers: Buffers
     warnings: tuple[str, ...]
     samples: int
@@ -58,10 +66,10 @@ def lift(recording: Recording) -> Lifted:
     it is a layer; nor have views. A call that nobody knows has a row of kind ``unknown``, and a
     warning.
     """
-    lifting = _Lifting(recording, _from_outside(recording, literals=False))
+    lifting = _Lifting(recording, from_outside(recording, literals=False))
     if recording.how == "real" and not any(map(lifting.facts.is_data, recording.outputs)):
         # Nothing links the results to the inputs: the numbers went through numpy, or lists.
-        lifting = _Lifting(recording, _from_outside(recording, literals=True))
+        lifting = _Lifting(recording, from_outside(recording, literals=True))
     return lifting.finished()
 
 
@@ -96,6 +104,9 @@ class _Lifting:
         self.rows: list[tuple[str, dict[str, float]]] = []
         self.named: list[Named] = []
         self.calls: list[int] = []
+        self.precisions = Precisions(facts)
+        self.quantizers: list[Quantizers] = []
+        self.parts: list[Sequence[Part]] = []
         self.unknown: list[tuple[int, str]] = []
         self.stored = Stored(facts)
         for index, call in enumerate(recording.calls):
@@ -121,7 +132,7 @@ class _Lifting:
         """Return the calls that read each storage; views and factories read nothing."""
         readers: dict[int, list[Call]] = {}
         for call in self.recording.calls:
-            if not _is_factory(call) and (call.op.writes or self._new_outputs(call)):
+            if not is_factory(call) and (call.op.writes or self._new_outputs(call)):
                 for storage in {self.facts.storage(r) for r in call.inputs}:
                     readers.setdefault(storage, []).append(call)
         return readers
@@ -136,16 +147,19 @@ class _Lifting:
         facts = self.facts
         written = refs_in([call.arg(name) for name in call.op.writes])
         new = self._new_outputs(call)
-        if not (new or written) or _is_factory(call):
+        if not (new or written) or is_factory(call):
             return
         changed = {facts.storage(r) for r in (*new, *written)}
         if not self._is_live(call):
-            sources = facts.parameters_of(call.inputs)
+            rounds = call.op.name == FAKE_QUANTIZE
+            sources = facts.parameters_of(call.args[:1] if rounds else call.inputs)
             for storage in changed if sources else ():
                 facts.sources[storage] = facts.sources.get(storage, frozenset()) | sources
+                if rounds:
+                    facts.rounded[storage] = call.args[0]
             return
         if not self._is_absorbed(index, call, new):
-            self._emit(self._run_of(index, call, new, written))
+            self._emit(self._run_of(index, call, new, written), call)
             self.calls += [index] * (len(self.rows) - len(self.calls))
         facts.data |= changed
 
@@ -169,6 +183,9 @@ class _Lifting:
         if pads or (copies and call.outer in _NO_COPIES_IN):
             self.memory.share(call.args[0], new)
             return True
+        if call.op.name == FAKE_QUANTIZE:
+            self.memory.share_all(call.args[0], new)
+            return True
         if call.op.name == ALTERNATIVES:
             self.memory.share_any(call.inputs, new)
             return True
@@ -187,7 +204,7 @@ class _Lifting:
         function = call.outer or call.op.name.partition(".")[2].strip("_")
         return _Run(call.scope, function, call.inputs, handler(call, self.facts), new, written)
 
-    def _emit(self, run: "_Run") -> None:
+    def _emit(self, run: "_Run", call: Call) -> None:
         base = len(self.rows)
         passed_on = {i for row in run.rows for i in row.after}
         final = [i for i, row in enumerate(run.rows) if i not in passed_on and not row.internal]
@@ -199,10 +216,15 @@ class _Lifting:
             if i in passed_on:
                 self.memory.write_row(base + i, row.out)
         fused = self._place(run, {base + i: run.rows[i].out for i in final})
-        for row in run.rows:
+        results = call.outputs or run.written
+        for i, row in enumerate(run.rows):
             weight = self._name_of(row.weight)
             self.named.append(Named(run.scope, run.function, weight, row.part))
-            self.rows.append((row.kind, {**self.stored.flagged(row), "fused": float(fused)}))
+            found = self.precisions.quantizers(row, run.inputs, results if i in final else ())
+            self.quantizers.append(found)
+            self.parts.append(self.precisions.parts(row, call, found))
+            sizes = {**self.stored.flagged(row), "fused": float(fused)}
+            self.rows.append((row.kind, sizes | self.precisions.sizes(found)))
 
     def _place(self, run: "_Run", final: Mapping[int, int]) -> bool:
         """Give a call's results memory; return whether it is an input's.
@@ -234,12 +256,18 @@ class _Lifting:
     def finished(self) -> Lifted:
         """Return all rows, named."""
         layers = names(self.recording.scopes, self.named)
+        whole = [(op, part) for op, parts in enumerate(self.parts) for part in parts]
+        ops = [op for op, _ in whole]
         return Lifted(
-            kinds=[kind for kind, _ in self.rows],
-            sizes=[sizes for _, sizes in self.rows],
-            functions=[named.function for named in self.named],
-            layers=layers,
-            calls=self.calls,
+            kinds=[self.rows[op][0] for op in ops],
+            sizes=[part_sizes(*self.rows[op], part) for op, part in whole],
+            functions=[self.named[op].function for op in ops],
+            layers=[layers[op] for op in ops],
+            calls=[self.calls[op] for op in ops],
+            ops=ops,
+            engines=[part.engine for _, part in whole],
+            quantizers=[self.quantizers[op] for op in ops],
+            unsplit=[self.rows[op][1] for op in ops],
             buffers=self.memory.finished(len(self.rows)),
             warnings=tuple(_warning(layers[row], op) for row, op in self.unknown),
             samples=self.samples,
@@ -248,31 +276,3 @@ class _Lifting:
 
 def _warning(layer: str, op: str) -> str:
     return f"layer {layer!r}: {op!r} is an op of no known kind; it is a row of kind 'unknown'"
-
-
-def _from_outside(recording: Recording, literals: bool) -> list[Ref]:
-    """Return tensors that came in on a way that torch does not see, such as numpy.
-
-    Only numbers can go that way, so on tensors without numbers there are none.
-
-    Args:
-        recording: the run.
-        literals: with those made by ``torch.tensor`` or ``torch.from_numpy``; nearly always
-            they are constants in the code.
-    """
-    return [
-        ref
-        for call in recording.calls
-        for ref in call.inputs
-        if recording.how == "real"
-        and ref >= recording.given
-        and recording.tensors[ref].producer < 0
-        and ref not in recording.parameters
-        and (literals or not call.op.name.startswith("aten.lift_fresh"))
-    ]
-
-
-def _is_factory(call: Call) -> bool:
-    """Whether the call only takes shape and type from its inputs."""
-    name = call.op.name.rpartition(".")[2]
-    return not call.op.random and (name.startswith("new_") or name.endswith("_like"))

@@ -78,6 +78,14 @@ class Memory:
         """Let tensors lie in the memory of ``source``."""
         self.share_any([source], refs)
 
+    def share_all(self, source: Ref, refs: Iterable[Ref]) -> None:
+        """Let tensors be ``source``: what may not be done to one may not be done to the other."""
+        self.share(source, refs)
+        storage = self.facts.storage(source)
+        for other in {self.facts.storage(ref) for ref in refs}:
+            self.reads[other] += self.reads[storage] - 1
+            self._extents[other] = self._extents[storage]
+
     def share_any(self, sources: Iterable[Ref], refs: Iterable[Ref]) -> None:
         """Let tensors lie in the memory of one of ``sources``: all of it is kept for them."""
         storages = dict.fromkeys(self.facts.storage(source) for source in sources)

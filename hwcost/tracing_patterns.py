@@ -56,10 +56,10 @@ def attentions(facts: Facts) -> Mapping[int, Pattern | None]:
 
 def _scores(call: Call, facts: Facts) -> tuple[int, int] | None:
     """Return the indices of the softmax and of the product that made the first factor."""
-    softmax = facts.info(call.args[0]).producer
+    softmax = facts.made_by(call.args[0])
     if softmax < 0 or facts.recording.calls[softmax].op.name != "aten._softmax":
         return None
-    first = facts.info(facts.recording.calls[softmax].args[0]).producer
+    first = facts.made_by(facts.recording.calls[softmax].args[0])
     if first < 0 or facts.recording.calls[first].op.name not in _PRODUCTS:
         return None
     return softmax, first

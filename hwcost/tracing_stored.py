@@ -53,7 +53,8 @@ class Stored:
     def _stored(self, constant: Ref) -> int:
         """Return the numbers that are stored for a constant and not for one before it."""
         info, sources = self.facts.info(constant), self.facts.parameters_of([constant])
-        if sources and all(self.facts.storage(p) != info.storage for p in sources):
+        storage, _ = self.facts.unrounded(info)
+        if sources and all(self.facts.storage(p) != storage for p in sources):
             return sum(self.facts.info(p).numel for p in self._unstored(sources))
         return info.distinct if self._is_first(info) else 0
 
@@ -61,7 +62,7 @@ class Stored:
         return [p for p in sorted(parameters) if self._is_first(self.facts.info(p))]
 
     def _is_first(self, info: TensorInfo) -> bool:
-        key = info.storage, info.offset, info.distinct
+        key = (*self.facts.unrounded(info), info.distinct)
         new = key not in self._seen
         self._seen.add(key)
         return new

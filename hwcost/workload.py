@@ -16,8 +16,10 @@ from hwcost.columns import (
     check_values,
     completed,
     frame_column,
+    joined_cases,
     kind_defaults,
     length,
+    numbered,
 )
 from hwcost.errors import UnknownName, WorkloadError, did_you_mean
 from hwcost.ops import BITS, SIZES, kind_sizes
@@ -129,6 +131,8 @@ class Workload:
             ops=torch.arange(rows) if s.one_row_per_op else s.ops[part] - s.ops[start],
             engines=s.engines[part],
             functions=s.functions[part],
+            cases=None if s.cases is None else s.cases[part],
+            unsplit={name: column[part] for name, column in s.unsplit.items()},
         )
         return Workload(structure, {name: column[part] for name, column in self.changed.items()})
 
@@ -200,8 +204,9 @@ class Workload:
         """Return the table of a pandas frame or a mapping of columns.
 
         ``layer`` and ``kind`` are needed, and the sizes that the formulas read. ``engine`` places
-        a row; rows with the same ``op`` are one op that several engines share. An empty cell
-        (NaN) means that the row leaves the size out.
+        a row; rows with the same ``op`` are one op that several engines share, and those of its
+        rows that differ in ``case`` exclude each other. An empty cell (NaN) means that the row
+        leaves the size out.
 
         Raises:
             UnknownName: an unknown column or kind.
@@ -219,7 +224,8 @@ class Workload:
         engines = tuple(
             e if isinstance(e, str) else None for e in data.pop("engine", [None] * len(kinds))
         )
-        ops = data.pop("op", list(range(len(kinds))))
+        ops = numbered(data.pop("op", range(len(kinds))))
+        cases = numbered(data.pop("case")) if "case" in data else None
         sizes = {name: frame_column(name, values) for name, values in data.items()}
         for name in sizes:
             check_size_name(name)
@@ -231,10 +237,7 @@ class Workload:
                 missing = mask & traced[name].isnan()
                 traced[name] = torch.where(missing, default, traced[name])
         codes = torch.tensor([KIND_CODES[kind] for kind in kinds], dtype=torch.int64)
-        index = {op: number for number, op in enumerate(dict.fromkeys(ops))}
-        return Workload(
-            Structure(layers, codes, traced, torch.tensor([index[o] for o in ops]), engines)
-        )
+        return Workload(Structure(layers, codes, traced, ops, engines, cases=cases))
 
     @staticmethod
     def concat(workloads: Sequence["Workload"]) -> "Workload":
@@ -257,6 +260,11 @@ class Workload:
             engines=tuple(e for s in structures for e in s.engines),
             functions=tuple(f for s in structures for f in (s.functions or [""] * len(s.layers))),
             warnings=tuple(w for s in structures for w in s.warnings),
+            cases=joined_cases([s.cases for s in structures], [s.ops for s in structures]),
+            unsplit={
+                n: torch.cat([s.unsplit.get(n, s.traced[n]) for s in structures])
+                for n in {n for s in structures for n in s.unsplit}
+            },
         )
         changed = {n for w in workloads for n in w.changed}
         return Workload(joined, {n: torch.cat([w.column(n) for w in workloads]) for n in changed})
@@ -268,6 +276,10 @@ class Workload:
         columns: dict[str, Any] = {"layer": list(self.layers), "kind": list(self.kinds)}
         if any(self.structure.engines):
             columns["engine"] = list(self.structure.engines)
+        if not self.structure.one_row_per_op:
+            columns["op"] = self.structure.ops.tolist()
+        if self.structure.cases is not None:
+            columns["case"] = self.structure.cases.tolist()
         for name in SIZES:
             values = self.column(name).detach()
             if not bool(values.isnan().all()):

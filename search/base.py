@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Hashable, Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -17,7 +18,7 @@ from hwcost.search.costs import Cost, Costs, Specification
 from hwcost.search.decisions import Decisions
 from hwcost.search.gates import Sampling
 from hwcost.search.lean import LeanForward, is_lean
-from hwcost.search.method import Method
+from hwcost.search.method import Method, Trace
 from hwcost.search.norms import MaskedNorm
 from hwcost.search.rnn import MaskedInput
 from hwcost.search.slicing import slice_channels
@@ -32,6 +33,7 @@ from hwcost.search.swap import (
 )
 from hwcost.search.table import Table
 from hwcost.search.trained import Trained
+from hwcost.search.variants import Variant, expanded
 from hwcost.search.weights import Mask, Masks, WeightMask
 from hwcost.tracing import rerun, run
 from hwcost.workload import Workload
@@ -93,9 +95,10 @@ class Search(Trained):
             raise SearchError("a search needs a method, as in Search(model, example, [PIT()])")
         self.model = copied(model)
         self.sampling = Sampling(seed)
-        for method in self.each_method():
-            method.prepare(self.model)
-        self.traced = run(self.model, example, input_shape=input_shape, input_example=input_example)
+        trace = Trace(partial(run, example=example, input_shape=input_shape, input_example=input_example))
+        for method in sorted(self.each_method(), key=lambda method: -method.order):
+            method.prepare(self.model, trace)
+        self.traced = trace(self.model)
         self.channels = find_channels(
             self.model, self.traced.recording, args=self.traced.args, kwargs=self.traced.kwargs
         )
@@ -109,10 +112,15 @@ class Search(Trained):
         for method in self.each_method():
             method.attach(self)
         self._mask_readers()
+        for method in self.each_method():
+            method.finish(self)
         cells = [*channel_cells(self.traced, self.channels)]
         for method in self.each_method():
             cells += method.cells()
-        self._table = Table(self.traced.workload, cells, self._entries)
+        variants: dict[int, Sequence[Variant]] = {}
+        for method in self.each_method():
+            variants |= method.variants()
+        self._table = Table(*expanded(self.traced.workload, cells, variants), self._entries)
         self._inputs = self.traced.args, self.traced.kwargs
         del self.traced  # large, and needed by methods only while they attach
         self._exported: tuple[Hashable, Workload] | None = None
@@ -124,6 +132,7 @@ class Search(Trained):
         """Run the network under the present decisions."""
         if self.training:
             for method in self.each_method():
+                method.begin(self.model, args, kwargs)
                 method.project()
         with ExitStack() as stack:
             stack.enter_context(self.masks.shared())
@@ -212,7 +221,7 @@ class Search(Trained):
         for name, parameter in exported.named_parameters():
             parameter.requires_grad_(name in self._trainable)
         slice_channels(exported, self.channels, self.alive.hard())
-        for method in sorted(self.each_method(), key=lambda method: method.restructures):
+        for method in sorted(self.each_method(), key=lambda method: method.order):
             exported = method.export(exported)
         for parameter in exported.parameters():
             parameter.grad = None

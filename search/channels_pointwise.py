@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hwcost.recorder_alternatives import ALTERNATIVES
+from hwcost.recorder_quantize import FAKE_QUANTIZE
 from hwcost.recorder_values import Call, Ref, refs_in
 from hwcost.search.channels_flow import Flow, Line, short
 
@@ -127,4 +128,5 @@ MERGES: dict[str, Callable[[Flow, Call], None]] = {
     "aten.cat": _cat,
     "aten.stack": _stack,
     ALTERNATIVES: pointwise,
+    FAKE_QUANTIZE: pointwise,
 }

@@ -17,7 +17,7 @@ from hwcost.errors import SearchError
 from hwcost.search.base import Search
 from hwcost.search.choice import Choice
 from hwcost.search.gates import ChoiceKnob
-from hwcost.search.method import Method
+from hwcost.search.method import Method, Trace
 from hwcost.search.table import Cell, Count, Term
 
 
@@ -25,7 +25,7 @@ class SuperNetMethod(Method):
     """SuperNet as one of several methods of a search; for its arguments see ``SuperNet``."""
 
     title = "SuperNet"
-    restructures = True
+    order = 2
 
     def __init__(self, *, single_path: bool = False) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class SuperNetMethod(Method):
         self._of: dict[str, str] = {}
         self._cells: list[Cell] = []
 
-    def prepare(self, model: nn.Module) -> None:
+    def prepare(self, model: nn.Module, trace: Trace) -> None:
         found = {p: m for p, m in model.named_modules() if isinstance(m, Choice)}
         if not found:
             raise SearchError(f"{type(model).__name__} has no Choice for SuperNet to decide")

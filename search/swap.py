@@ -21,11 +21,14 @@ TRANSFORMS = "_search_transforms"
 #: Attribute of a swapped module whose forward is replaced.
 FORWARD = "_search_forward"
 
+#: Attribute of a swapped module: what runs around its forward.
+AROUND = "_search_around"
+
 
 class Transform(Protocol):
-    """What a search does to a parameter before it is used."""
+    """What a search does to a parameter of a module before it is used."""
 
-    def __call__(self, parameter: Tensor) -> Tensor: ...
+    def __call__(self, module: Any, parameter: Tensor) -> Tensor: ...
 
 
 class Forward(Protocol):
@@ -34,8 +37,16 @@ class Forward(Protocol):
     def __call__(self, module: Any, *args: Any, **kwargs: Any) -> Any: ...
 
 
+class Around(Protocol):
+    """What runs around a module's forward; ``inner`` is that, and takes the module first."""
+
+    def __call__(
+        self, module: Any, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any: ...
+
+
 def add_transform(module: nn.Module, name: str, transform: Transform) -> None:
-    """Let every reader of a module's parameter see ``transform(parameter)``, after earlier ones."""
+    """Let every reader of a module's parameter see what ``transform`` makes of it."""
     transforms: dict[str, tuple[Transform, ...]] = dict(getattr(module, TRANSFORMS, {}))
     transforms[name] = (*transforms.get(name, ()), transform)
     module.__dict__[TRANSFORMS] = transforms
@@ -45,6 +56,20 @@ def add_transform(module: nn.Module, name: str, transform: Transform) -> None:
 def replace_forward(module: nn.Module, forward: Forward) -> None:
     """Run ``forward(module, ...)`` in place of the module's own."""
     module.__dict__[FORWARD] = forward
+    _swap(module)
+
+
+def drop_forward(module: nn.Module) -> None:
+    """Run the module's own forward again."""
+    module.__dict__.pop(FORWARD, None)
+    _swap(module)
+
+
+def put_around(module: nn.Module, around: Around | None) -> None:
+    """Run ``around`` around the module's forward, replaced or not; None for nothing."""
+    module.__dict__.pop(AROUND, None)
+    if around is not None:
+        module.__dict__[AROUND] = around
     _swap(module)
 
 
@@ -71,6 +96,7 @@ def restore(model: nn.Module) -> None:
             module.__class__ = user_class(module)
             module.__dict__.pop(TRANSFORMS, None)
             module.__dict__.pop(FORWARD, None)
+            module.__dict__.pop(AROUND, None)
 
 
 def owners(model: nn.Module, parameter: nn.Parameter) -> list[tuple[nn.Module, str]]:
@@ -117,8 +143,15 @@ def refuse_searched(model: nn.Module) -> None:
 
 
 def _swap(module: nn.Module) -> None:
+    how = _how(module)
+    module.__class__ = _subclass(*how) if how[1] or how[2] else how[0]
+
+
+def _how(module: nn.Module) -> tuple[type[nn.Module], tuple[str, ...], bool]:
+    """Return the user's class, the parameters with transforms, and whether forward changes."""
     names = tuple(sorted(getattr(module, TRANSFORMS, {})))
-    module.__class__ = _subclass(user_class(module), names, FORWARD in module.__dict__)
+    own = module.__dict__
+    return user_class(module), names, FORWARD in own or AROUND in own
 
 
 #: Classes made so far: equal changes of a class give one class.
@@ -146,20 +179,21 @@ def _parameter(name: str) -> property:
         value: Tensor | None = self._parameters[name]
         transforms: Mapping[str, tuple[Transform, ...]] = self.__dict__[TRANSFORMS]
         for transform in transforms[name]:
-            value = None if value is None else transform(value)
+            value = None if value is None else transform(self, value)
         return value
 
     return property(read)
 
 
 def _forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    return self.__dict__[FORWARD](self, *args, **kwargs)
+    inner = self.__dict__.get(FORWARD) or user_forward(self)
+    around = self.__dict__.get(AROUND)
+    return inner(self, *args, **kwargs) if around is None else around(self, inner, args, kwargs)
 
 
 def _reduce_ex(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
     """Pickle by the user's class, which can be imported; ours is made again."""
-    base, names = user_class(self), tuple(sorted(getattr(self, TRANSFORMS, {})))
-    how = base, names, FORWARD in self.__dict__
+    how = base, *_ = _how(self)
     reduced: tuple[Any, ...] = tuple(base.__reduce_ex__(self, protocol))
     make, args, *rest = reduced
     if make is not copyreg.__newobj__ or args != (type(self),):  # type: ignore[attr-defined]

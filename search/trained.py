@@ -52,14 +52,21 @@ class Trained(nn.Module):
     def param_groups(self, lr: float, nas_lr: float, **options: Any) -> list[dict[str, Any]]:
         """Return an optimizer's groups; decisions have their own rate and no weight decay.
 
+        Nor have learned scales, which are logarithms.
+
         Args:
             lr: the network's learning rate.
             nas_lr: the decisions' learning rate.
             options: further options of the network's group.
         """
-        net = {"params": list(self.net_parameters()), "lr": lr, **options}
+        scales = [p for method in self.each_method() for p in method.undecayed()]
+        apart = {id(p) for p in scales}
+        weights = [p for p in self.net_parameters() if id(p) not in apart]
+        net = {"params": weights, "lr": lr, **options}
         nas = {"params": list(self.nas_parameters()), "lr": nas_lr, "weight_decay": 0.0}
-        return [net, nas]
+        if not scales:
+            return [net, nas]
+        return [net, nas, {"params": scales, "lr": lr, **options, "weight_decay": 0.0}]
 
     def train_nas_only(self) -> None:
         """Let the optimizer change decisions only."""
@@ -77,6 +84,8 @@ class Trained(nn.Module):
         for method in self.each_method():
             for name, parameter in method.knobs().items():
                 parameter.requires_grad_(nas and method.trains(name))
+            for scale in method.undecayed():
+                scale.requires_grad_(net)
         for name, parameter in self.model.named_parameters():
             if name in self._trainable:
                 parameter.requires_grad_(net)

@@ -173,5 +173,5 @@ class WeightMask:
 
     mask: Mask
 
-    def __call__(self, parameter: Tensor) -> Tensor:
+    def __call__(self, module: Any, parameter: Tensor) -> Tensor:
         return parameter * self.mask(parameter)

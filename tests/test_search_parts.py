@@ -19,7 +19,7 @@ from hwcost.search.weights import Masks, WeightMask
 class Halve:
     """A transform that pickles."""
 
-    def __call__(self, parameter: Tensor) -> Tensor:
+    def __call__(self, module: nn.Module, parameter: Tensor) -> Tensor:
         return parameter / 2
 
 
@@ -84,7 +84,7 @@ def test_a_masked_weight_has_the_gradient_of_a_product() -> None:
     def masked(weight: Tensor, decisions: Tensor) -> Tensor:
         masks = Masks(lambda: decisions)
         mask = masks.add(torch.tensor([2, -1, 0]).view(1, 3, 1), torch.tensor([3, 4]))
-        return WeightMask(mask)(weight)
+        return WeightMask(mask)(nn.Identity(), weight)
 
     assert torch.autograd.gradcheck(masked, (weight, decisions))
 

@@ -1,0 +1,239 @@
+"""MPS: the bits of weights and tensors as trainable choices.
+
+Source:
+    Cai and Vasconcelos, EdMIPS, arXiv:2004.05795 (a choice for each layer); Motetti et al., Joint
+    pruning and channel-wise mixed-precision quantization, arXiv:2407.01054 (for each channel, with
+    0 bits to remove it).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from hwcost.errors import SearchError, did_you_mean
+from hwcost.search.base import Search
+from hwcost.search.options import (
+    LayerQuant,
+    MPSType,
+    Option,
+    Qinfo,
+    check_qinfo,
+    layer_quant,
+)
+from hwcost.search.points import Layer, Point, Points
+from hwcost.search.quantize import QUANTIZERS, WEIGHT_RULES
+from hwcost.search.quantized import QuantizedMethod
+from hwcost.search.quantized_install import PointPlan
+from hwcost.search.quantized_layers import Weight, joined
+
+#: How many choices a weight has.
+GRANULARITIES = ("layer", "channel")
+
+#: Bits of the network's inputs and outputs, which nothing decides about.
+OUTER_BITS = 8
+
+
+class MPSMethod(QuantizedMethod):
+    """MPS as one of several methods of a search; for its arguments see ``MPS``."""
+
+    title = "MPS"
+
+    def __init__(
+        self,
+        *,
+        w_bits: Sequence[int] | int = (2, 4, 8),
+        a_bits: Sequence[int] | int = (8,),
+        granularity: str = "layer",
+        qinfo: Qinfo | None = None,
+        w_search_type: MPSType | None = None,
+        outer_bits: int = OUTER_BITS,
+    ) -> None:
+        super().__init__()
+        granularity = granularity if w_search_type is None else MPSType(w_search_type).value
+        if granularity not in GRANULARITIES:
+            hint = did_you_mean(str(granularity), GRANULARITIES)
+            raise SearchError(f"granularity is {granularity!r}{hint}; expected 'layer' or 'channel'")
+        self.granularity, self.outer_bits = granularity, outer_bits
+        usual = LayerQuant(_bits(w_bits), _bits(a_bits))
+        self.qinfo: Mapping[str, LayerQuant] = {"default": usual} if qinfo is None else dict(qinfo)
+        self._check()
+
+    def _check(self) -> None:
+        for name, quant in self.qinfo.items():
+            if isinstance(quant, LayerQuant):
+                _known(f"qinfo[{name!r}]: weight", quant.weight, WEIGHT_RULES)
+                _known(f"qinfo[{name!r}]: activation", quant.activation, QUANTIZERS)
+                if 0 in quant.w_bits and self.granularity == "layer":
+                    raise SearchError("w_bits holds 0, which removes channels: granularity must be 'channel'")
+
+    def plan_points(self, points: Points) -> list[PointPlan]:
+        readers: dict[int, list[str]] = {}
+        for layer in points.layers:
+            readers.setdefault(layer.point, []).append(layer.weight)
+        return [
+            self._plan(point, [_path(name) for name in readers.get(number, ())])
+            for number, point in enumerate(points.points)
+        ]
+
+    def _plan(self, point: Point, readers: Sequence[str]) -> PointPlan:
+        """Return the precisions that all layers reading a point allow."""
+        quants = [layer_quant(self.qinfo, path) for path in readers]
+        quants = [q for q in quants if q.quantize] or [layer_quant(self.qinfo, "default")]
+        quantizer = quants[0].activation
+        if point.fixed:
+            return PointPlan(point, (self.outer_bits,), quantizer)
+        common = set(quants[0].a_bits).intersection(*(q.a_bits for q in quants))
+        if not common:
+            raise SearchError(
+                f"layers {', '.join(map(repr, readers))} read one tensor, and qinfo gives them no"
+                " a_bits in common"
+            )
+        return PointPlan(point, tuple(sorted(common)), quantizer)
+
+    def weights_for(self, search: Search, points: Points) -> list[Weight]:
+        paths = [path for path, _ in search.model.named_modules() if path]
+        check_qinfo(self.qinfo, paths)
+        taken = [(layer, q) for layer in points.layers if (q := self._quant(layer)).quantize]
+        options = [[Option(bits) for bits in quant.w_bits] for _, quant in taken]
+        self.options = joined(options)
+        self.prunable = {layer.weight for layer, quant in taken if 0 in quant.w_bits}
+        found: list[Weight] = []
+        start = 0
+        for (layer, quant), own in zip(taken, options, strict=True):
+            weight = self._weight(search, layer, quant, own, start)
+            start = weight.rows.stop
+            found.append(weight)
+        return found
+
+    def _quant(self, layer: Layer) -> LayerQuant:
+        return layer_quant(self.qinfo, _path(layer.weight))
+
+    def _weight(
+        self, search: Search, layer: Layer, quant: LayerQuant, own: Sequence[Option], start: int
+    ) -> Weight:
+        parameter = search.model.get_parameter(layer.weight)
+        channels = parameter.shape[layer.axis]
+        by_channel = self.granularity == "channel" and not layer.whole
+        kept = tuple(option for option in own if option.bits)
+        columns = tuple(self.options.index(option) - self.removes for option in kept)
+        return Weight(
+            layer=layer,
+            path=layer.weight.rpartition(".")[0],
+            channels=channels,
+            options=kept,
+            columns=columns,
+            rows=slice(start, start + (channels if by_channel else 1)),
+            by_channel=by_channel,
+            classes=_classes(search, layer, channels),
+            rule=quant.weight,
+        )
+
+    def summary(self) -> list[str]:
+        lines = []
+        chosen = self.chosen()
+        for number, weight in enumerate(self.layers):
+            own = [chosen[number][i] for i in self.kept(number).tolist()]
+            counts = {option: own.count(option) for option in weight.options if option in own}
+            parts = [
+                f"{option}" if len(counts) == 1 else f"{option} x{n}" for option, n in counts.items()
+            ]
+            read = weight.layer.point
+            bits = "float" if read < 0 else f"a{self.chosen_bits()[read]}"
+            lines.append(f"{weight.path}: {', '.join(parts)}, {bits}")
+        return [*lines, *self.missed]
+
+
+def _bits(bits: Sequence[int] | int) -> tuple[int, ...]:
+    return (bits,) if isinstance(bits, int) else tuple(bits)
+
+
+def _known(what: str, name: str, names: Mapping[str, Any]) -> None:
+    if name not in names:
+        raise SearchError(f"{what} is {name!r}{did_you_mean(name, names)}; known: {', '.join(names)}")
+
+
+def _path(weight: str) -> str:
+    return weight.rpartition(".")[0]
+
+
+def _classes(search: Search, layer: Layer, channels: int) -> torch.Tensor:
+    """Return the class of each output channel of a weight, -1 where it stays."""
+    for cut in search.channels.cuts.get(layer.weight, ()):
+        if cut.dim == layer.axis and cut.role == "out":
+            return cut.classes
+    return torch.full((channels,), -1)
+
+
+class MPS(Search):
+    """Search over the bits of weights and tensors: mixed precision, pruning by 0 bits, and QAT.
+
+    The copy of the network is quantized: BatchNorm is folded into the layers before it, weights
+    have a scale for each output channel, every tensor that is written to memory has one, biases
+    have 32 bits. In training a weight or tensor is the mix of its roundings to each precision,
+    by probability (see ``search.sampling``); in evaluation mode it has the most probable one.
+    With one precision this is quantization-aware training.
+
+    Without a model it is one method for ``Search(model, example, [MPS(...), ...])``.
+
+    Args:
+        model, example, cost, input_shape, input_example, seed: as for ``Search``.
+        w_bits: precisions of weights. 0 removes channels, and needs ``granularity="channel"``.
+        a_bits: precisions of tensors.
+        granularity: ``"layer"``, one choice for each weight, or ``"channel"``, one for each of
+            its output channels.
+        qinfo: by layer, in place of ``w_bits`` and ``a_bits``; see ``get_default_qinfo``.
+        w_search_type: ``MPSType``, in place of ``granularity``.
+        outer_bits: bits of the network's inputs and outputs.
+
+    Raises:
+        SearchError: there is no layer to quantize, or an argument makes no sense.
+        UnknownName: ``qinfo`` names no layer.
+        PrecisionError: the cost's platform has no engine for some of the precisions.
+
+    Source:
+        arXiv:2004.05795, arXiv:2407.01054.
+    """
+
+    method = MPSMethod
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example: Any = None,
+        *,
+        cost: Any = "counts:weight_bytes",
+        input_shape: Sequence[Any] | None = None,
+        input_example: Any = None,
+        seed: int = 0,
+        w_bits: Sequence[int] | int = (2, 4, 8),
+        a_bits: Sequence[int] | int = (8,),
+        granularity: str = "layer",
+        qinfo: Qinfo | None = None,
+        w_search_type: MPSType | None = None,
+        outer_bits: int = OUTER_BITS,
+    ) -> None:
+        method = MPSMethod(
+            w_bits=w_bits,
+            a_bits=a_bits,
+            granularity=granularity,
+            qinfo=qinfo,
+            w_search_type=w_search_type,
+            outer_bits=outer_bits,
+        )
+        inputs = {"input_shape": input_shape, "input_example": input_example}
+        super().__init__(model, example, [method], cost=cost, seed=seed, **inputs)
+
+    def calibrate(self, data: Iterable[Any], percentile: float = 100.0) -> None:
+        """Set the ranges of all tensors by what they hold when batches run.
+
+        Without it, the first training batch does.
+
+        Args:
+            data: batches: inputs, or tuples that begin with what the network takes.
+            percentile: share of the absolute values, in percent, that a range must reach.
+        """
+        for method in self.each_method():
+            if isinstance(method, QuantizedMethod):
+                method.calibrate(data, percentile)

@@ -1,0 +1,238 @@
+"""Where the tensors of a network are quantized, which of them share a scale, and what reads them.
+
+A tensor is quantized once, where it is made, for all its readers. Not quantized is the sum that
+a layer accumulates while only a folded normalisation or an activation reads it, which hardware
+does before it writes the result.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from hwcost.recorder_values import Call, Ref
+from hwcost.search.points_graph import ADDING, FUSED, Graph
+from hwcost.search.sites import Sites
+
+#: Operators that multiply by a weight -> name of the argument.
+WEIGHTED = {
+    "aten.convolution": "weight",
+    "aten._convolution": "weight",
+    "aten.linear": "weight",
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """Tensors that are quantized alike: one scale, one choice of bits.
+
+    Attributes:
+        name: of the first of them, as messages call it.
+        sites: numbers of their sites.
+        positive: whether none of them is ever negative.
+        fixed: whether an input or an output of the network is among them.
+        given: whether all of them are inputs, about which data may tell more.
+    """
+
+    name: str
+    sites: tuple[int, ...]
+    positive: bool
+    fixed: bool
+    given: bool
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A weight that can be quantized.
+
+    Attributes:
+        weight: name of the parameter.
+        bias: name of its layer's bias, None without.
+        axis: dimension of the output channels.
+        whole: whether it has one scale and one choice: a transposed convolution in groups, whose
+            output channels are no dimension of the weight, or a weight that is read turned.
+        point: index of the point that it reads, -1 if that is not quantized.
+    """
+
+    weight: str
+    bias: str | None
+    axis: int
+    whole: bool
+    point: int
+
+
+@dataclass(frozen=True)
+class Points:
+    """Everything that is quantized.
+
+    Attributes:
+        points: of activations.
+        layers: of weights.
+        missed: tensors that stay as they are, and why, one line each.
+    """
+
+    points: tuple[Point, ...]
+    layers: tuple[Layer, ...]
+    missed: tuple[str, ...]
+
+
+def find_points(model: nn.Module, sites: Sites) -> Points:
+    """Return what is quantized in a network whose sites are known."""
+    graph = Graph(sites.recording)
+    wanted = [value for value in graph.made if _is_stored(graph, value)]
+    reached = {value: number for value in wanted if (number := _mark(graph, value)) is not None}
+    groups = _groups(graph, reached)
+    known: dict[Ref, bool] = {}
+    points = [_point(graph, sites, reached, group, known) for group in groups]
+    place = {value: index for index, group in enumerate(groups) for value in group}
+    layers = tuple(_layers(model, graph, place))
+    missed = tuple(_missed(graph, value) for value in wanted if value not in reached)
+    return Points(tuple(points), layers, missed)
+
+
+def _is_stored(graph: Graph, value: Ref) -> bool:
+    """Whether a value is written to memory, as numbers that can be quantized."""
+    recording = graph.recording
+    readers = graph.readers.get(value, [])
+    if not recording.tensors[value].dtype.is_floating_point:
+        return False
+    if value in graph.outputs or graph.producer(value) is None:
+        return bool(readers) or value in graph.outputs
+    if not readers or _is_inside_attention(graph, value, readers):
+        return False
+    return len(readers) > 1 or not _is_fused(graph, value, recording.calls[readers[0]])
+
+
+def _is_fused(graph: Graph, value: Ref, reader: Call) -> bool:
+    """Whether what makes a value does its only reader's work too; a join of tensors does not."""
+    call = graph.producer(value)
+    joins = call is not None and call.op.name in ("aten.cat", "aten.stack")
+    return reader.op.name in FUSED and len(graph.operands(reader)) == 1 and not joins
+
+
+def _is_inside_attention(graph: Graph, value: Ref, readers: Sequence[int]) -> bool:
+    """Whether a value is a score of torch's attention, which is one op."""
+    call = graph.producer(value)
+    assert call is not None
+    if graph.recording.scopes[call.scope].cls != "MultiheadAttention":
+        return False
+    names = {graph.recording.calls[i].op.name.rpartition(".")[2] for i in readers}
+    if call.op.name == "aten._softmax":
+        return True
+    products = call.op.name in ("aten.bmm", "aten.baddbmm", "aten.add")
+    return products and bool(names & {"_softmax", "_safe_softmax"})
+
+
+def _mark(graph: Graph, value: Ref) -> int | None:
+    """Return the first site that a value passes as it is."""
+    marks = graph.marks.get(value, [])
+    return marks[0] if marks else None
+
+
+def _groups(graph: Graph, reached: dict[Ref, int]) -> list[list[Ref]]:
+    """Return sets of values that share a scale, in order of their first."""
+    parent = {value: value for value in reached}
+
+    def root(value: Ref) -> Ref:
+        while parent[value] is not value:
+            value = parent[value]
+        return value
+
+    for values in _meetings(graph):
+        first, *others = [value for value in values if value in parent] or [None]
+        for other in others:
+            assert first is not None and other is not None
+            parent[root(other)] = root(first)
+    groups: dict[Ref, list[Ref]] = {}
+    for value in reached:
+        groups.setdefault(root(value), []).append(value)
+    return list(groups.values())
+
+
+def _meetings(graph: Graph) -> Iterator[Sequence[Ref]]:
+    """Yield values that must share a scale: operands of a sum, inputs of one layer."""
+    inputs: dict[str, list[Ref]] = {}
+    for call in graph.recording.calls:
+        operands = graph.operands(call)
+        if call.op.name in ADDING and len(operands) > 1:
+            yield operands
+        weight = _weight(graph, call)
+        if weight is not None and operands:
+            inputs.setdefault(weight, []).append(operands[0])
+    yield from inputs.values()
+
+
+def _weight(graph: Graph, call: Call) -> str | None:
+    """Return the parameter that a call multiplies by, None where there is none."""
+    argument = WEIGHTED.get(call.op.name)
+    if argument is None:
+        return None
+    return _parameter(graph, call.arg(argument))
+
+
+def _point(
+    graph: Graph,
+    sites: Sites,
+    reached: dict[Ref, int],
+    group: Sequence[Ref],
+    known: dict[Ref, bool],
+) -> Point:
+    given = [graph.producer(value) is None for value in group]
+    numbers = tuple(reached[value] for value in group)
+    return Point(
+        name=_name(sites, numbers[0]),
+        sites=numbers,
+        positive=all(graph.is_positive(value, known) for value in group),
+        fixed=any(given) or any(value in graph.outputs for value in group),
+        given=all(given),
+    )
+
+
+def _name(sites: Sites, number: int) -> str:
+    around, site = sites.found[number]
+    words = [site.function] if site.function else []
+    times = [f"#{site.number}"] if site.function and site.number else []
+    calls = [f"call {site.call}"] if site.call else []
+    index = [f"[{site.index}]"] if site.index >= 0 else [site.key] if site.key else []
+    return " ".join([around.path or "model", *words, *times, *calls, *index])
+
+
+def _layers(model: nn.Module, graph: Graph, place: dict[Ref, int]) -> Iterator[Layer]:
+    """Yield every weight once, by its first call."""
+    calls: dict[str, list[Call]] = {}
+    for call in graph.recording.calls:
+        weight = _weight(graph, call)
+        if weight is not None and graph.operands(call) and "parametrizations" not in weight:
+            calls.setdefault(weight, []).append(call)
+    for weight, found in calls.items():
+        first = found[0]
+        transposed = bool(first.arg("transposed"))
+        grouped = transposed and first.arg("groups") > 1
+        biases = [_parameter(graph, call.arg("bias")) for call in found]
+        yield Layer(
+            weight=weight,
+            bias=biases[0],
+            axis=1 if transposed else 0,
+            whole=grouped or any(_is_turned(graph, call) for call in found),
+            point=place.get(graph.operands(first)[0], -1),
+        )
+
+
+def _parameter(graph: Graph, ref: Ref | None) -> str | None:
+    """Return the parameter in whose memory a tensor lies."""
+    return None if ref is None else graph.stored.get(graph.recording.tensors[ref].storage)
+
+
+def _is_turned(graph: Graph, call: Call) -> bool:
+    """Whether a call reads a weight in another order than that in which it is stored."""
+    view = graph.recording.tensors[call.arg("weight")]
+    strides = [step for size, step in zip(view.shape, view.stride, strict=True) if size > 1]
+    return strides != sorted(strides, reverse=True)
+
+
+def _missed(graph: Graph, value: Ref) -> str:
+    call = graph.producer(value)
+    if call is None:
+        return "an input that is no argument by itself is not quantized"
+    layer = graph.recording.scopes[call.scope].path or "the model"
+    return f"{layer}: the result of {call.op.name.partition('.')[2]!r} is not quantized"

@@ -1,0 +1,312 @@
+"""Fake-quantized nets made by hand: what a search for bits exports, without the search."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwcost.recorder_quantize import fake_quantize
+
+
+class Act(nn.Module):
+    """A quantizer of activations; its scale is that of the largest number it has seen.
+
+    Not quite: from sums of codes, a scale at their maximum makes halves, which floats round
+    either way.
+    """
+
+    scale: Tensor
+    __call__: Callable[..., Tensor]
+
+    def __init__(self, bits: int = 8, signed: bool = False, share: float = 0.997) -> None:
+        super().__init__()
+        self.bits, self.share = bits, share
+        self.low = -(2 ** (bits - 1)) if signed else 0
+        self.high = self.low + 2**bits - 1
+        self.register_buffer("scale", torch.tensor([1e-6]))
+        self.label = ""
+        self.observing = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.observing:
+            largest = x.detach().abs().max() * self.share / self.high
+            self.scale.copy_(torch.maximum(self.scale, largest))
+        codes = [self.bits], [self.low], [self.high]
+        out: Tensor = fake_quantize(x, self.scale, *codes, 0, self.label, "")
+        return out
+
+
+class Layer(nn.Module):
+    """A convolution or a linear layer with quantized weight and bias."""
+
+    inner: Any
+    w_scale: Tensor
+    b_scale: Tensor
+    __call__: Callable[..., Tensor]
+
+    def __init__(self, inner: nn.Module, source: Act, bits: Sequence[int] = (8,)) -> None:
+        super().__init__()
+        self.inner = inner
+        self.source = [source]
+        transposed = isinstance(inner, nn.modules.conv._ConvTransposeNd)
+        self.axis, channels = int(transposed), self.inner.weight.shape[int(transposed)]
+        self.bits = [bits[i % len(bits)] for i in range(channels)]
+        self.high = [2 ** (b - 1) - 1 for b in self.bits]
+        self.register_buffer("w_scale", torch.ones(channels))
+        self.register_buffer(
+            "b_scale", torch.ones(0 if self.inner.bias is None else len(self.inner.bias))
+        )
+        self.label = ""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias, label = self.inner.weight, self.inner.bias, self.label
+        if self.source[0].observing:
+            others = [d for d in range(weight.dim()) if d != self.axis]
+            largest = weight.detach().abs().amax(others)
+            self.w_scale.copy_(largest / torch.tensor(self.high))
+            if bias is not None:
+                repeats = len(bias) // len(self.w_scale)
+                self.b_scale.copy_(self.source[0].scale * self.w_scale.repeat(repeats))
+        low = [-h for h in self.high]
+        axis = self.axis
+        weight = fake_quantize(
+            weight, self.w_scale, self.bits, low, self.high, axis, label + ".weight", ""
+        )
+        if bias is not None:
+            n = len(bias)
+            least, most = [-(2**31)] * n, [2**31 - 1] * n
+            bias = fake_quantize(bias, self.b_scale, [32] * n, least, most, 0, label + ".bias", "")
+        return self._run(x, weight, bias)
+
+    def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        inner = self.inner
+        if isinstance(inner, nn.Linear):
+            return F.linear(x, weight, bias)
+        if isinstance(inner, nn.modules.conv._ConvTransposeNd):
+            calls: dict[int, Any] = {3: F.conv_transpose1d, 4: F.conv_transpose2d}
+            pads = inner.padding, inner.output_padding
+            out: Tensor = calls[weight.dim()](
+                x, weight, bias, inner.stride, *pads, inner.groups, inner.dilation
+            )
+            return out
+        out = inner._conv_forward(x, weight, bias)
+        return out
+
+
+class Net(nn.Module):
+    """Blocks one after another between an input quantizer and the last one."""
+
+    shape: tuple[int, ...] = (4, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_in, self.q_out = Act(signed=True), Act(signed=True)
+        self.build()
+
+    def build(self) -> None:
+        raise NotImplementedError
+
+    def body(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.q_out(self.body(self.q_in(x)))
+
+
+def observe(model: nn.Module, x: Tensor) -> None:
+    """Set every scale from one batch, and labels from the modules' names."""
+    for name, module in model.named_modules():
+        if isinstance(module, (Act, Layer)):
+            module.label = name
+    acts = [m for m in model.modules() if isinstance(m, Act)]
+    for flag in (True, False):
+        for act in acts:
+            act.observing = flag
+        with torch.no_grad():
+            for _ in range(2):  # what a later quantizer has seen is known to earlier layers
+                model(x)
+
+
+class OneLayer(Net):
+    """A layer, a function, the quantizer."""
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        shape: tuple[int, ...] = (4, 8, 8),
+        bits: Sequence[int] = (8,),
+        function: Callable[[Tensor], Tensor] = F.relu,
+    ) -> None:
+        self.shape = shape
+        super().__init__()
+        self.layer, self.function = Layer(layer, self.q_in, bits), function
+
+    def build(self) -> None:
+        pass
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.function(self.layer(x))
+
+
+class Function(Net):
+    """A function between two quantizers."""
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        shape: tuple[int, ...] = (4, 8, 8),
+        bits: int = 8,
+        signed: bool = True,
+    ) -> None:
+        self.shape, self.bits, self.signed = shape, bits, signed
+        super().__init__()
+        self.function = function
+
+    def build(self) -> None:
+        self.q_in = Act(self.bits, self.signed)
+        self.q_out = Act(8, True, share=0.9)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+class Residual(Net):
+    """Two branches of different scales, one of them cut off at 6, are added."""
+
+    def build(self) -> None:
+        self.one = Layer(nn.Conv2d(4, 6, 3, padding=1), self.q_in)
+        self.two = Layer(nn.Conv2d(4, 6, 1, bias=False), self.q_in, (2, 4, 8))
+        self.q_one, self.q_two = Act(), Act(4, True)
+        self.q_sum = Act()
+        self.last = Layer(nn.Conv2d(6, 3, 3), self.q_sum, (4, 8))
+
+    def body(self, x: Tensor) -> Tensor:
+        branch = self.q_one(F.relu6(self.one(x)))
+        return self.last(self.q_sum(F.relu(branch + self.q_two(self.two(x)))))
+
+
+class SharedScale(Net):
+    """An add of tensors on one grid, as exports have them."""
+
+    def build(self) -> None:
+        self.one = Layer(nn.Conv2d(4, 6, 3, padding=1), self.q_in)
+        self.two = Layer(nn.Conv2d(4, 6, 1), self.q_in)
+        self.q_both = Act(8, True)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.q_both(self.one(x)) + self.q_both(self.two(x))
+
+
+class Concat(Net):
+    """Tensors of two scales side by side, pooled, shuffled, flattened."""
+
+    def build(self) -> None:
+        self.one = Layer(nn.Conv2d(4, 6, 3, padding=1), self.q_in)
+        self.q_one, self.q_cat = Act(), Act(6, True)
+        self.head = Layer(nn.Linear(10 * 4, 5), self.q_cat, (8, 4))
+
+    def body(self, x: Tensor) -> Tensor:
+        both = torch.cat([self.q_one(F.relu(self.one(x))), x], dim=1)
+        both = F.channel_shuffle(F.max_pool2d(self.q_cat(both), 4, 4), 2)
+        return self.head(both.view(both.shape[0], -1))
+
+
+class Gate(Net):
+    """Squeeze and excitation: a product of two tensors, one from a table."""
+
+    def build(self) -> None:
+        self.q_mean, self.q_mid, self.q_pre, self.q_gate = Act(8, True), Act(), Act(8, True), Act()
+        self.down = Layer(nn.Conv2d(4, 2, 1), self.q_mean)
+        self.up = Layer(nn.Conv2d(2, 4, 1), self.q_mid)
+
+    def body(self, x: Tensor) -> Tensor:
+        squeezed = self.q_mean(x.mean((2, 3), keepdim=True))
+        gate = self.q_pre(self.up(self.q_mid(F.relu(self.down(squeezed)))))
+        return x * self.q_gate(torch.sigmoid(gate))
+
+
+class Tables(Net):
+    """Functions of few bits, some of several operators."""
+
+    def build(self) -> None:
+        self.one, self.two = Act(8, True), Act(8, True)
+        self.three, self.four = Act(8, True), Act(8, True)
+
+    def body(self, x: Tensor) -> Tensor:
+        x = self.one(F.gelu(x))
+        x = self.two(x * F.relu6(x + 3) / 6)
+        x = self.three(x * torch.sigmoid(x))
+        return self.four(F.hardswish(x)).exp() - 1
+
+
+class Normed(Net):
+    """A batch norm that stands alone, behind a sum."""
+
+    def build(self) -> None:
+        self.layer = Layer(nn.Conv2d(4, 4, 3, padding=1), self.q_in)
+        self.q = Act(8, True)
+        self.norm = nn.BatchNorm2d(4)
+        for tensor in self.norm.state_dict().values():
+            if tensor.dim():
+                nn.init.uniform_(tensor, 0.5, 1.5)
+
+    def body(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(x + self.q(self.layer(x))))
+
+
+class Shared(Net):
+    """One layer that is called twice."""
+
+    def build(self) -> None:
+        self.q = Act(8, True)
+        self.layer = Layer(nn.Conv2d(4, 4, 3, padding=1), self.q)
+
+    def body(self, x: Tensor) -> Tensor:
+        x = self.q(x)
+        return self.q(self.layer(self.q(self.layer(x))))
+
+
+class SharedLayer(Net):
+    """One layer that is called twice, on inputs of different scales: its bias fits one."""
+
+    def build(self) -> None:
+        self.layer = Layer(nn.Conv2d(4, 4, 3, padding=1), self.q_in)
+        self.q = Act(8, False, share=0.7)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.layer(self.q(F.relu(self.layer(x))))
+
+
+class Tokens(Net):
+    """Tokens: a linear layer, a product of two tensors, a mean."""
+
+    shape = (4, 8, 8)
+
+    def build(self) -> None:
+        self.q, self.k, self.q_mix = Act(8, True), Act(8, True), Act(8, True)
+        self.one = Layer(nn.Linear(4, 6), self.q_in, (4, 8))
+        self.two = Layer(nn.Linear(4, 6, bias=False), self.q_in)
+        self.place = nn.Parameter(torch.randn(1, 64, 6))
+        self.q_place = Act(8, True)
+
+    def body(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        one = self.q(self.one(tokens) + self.q_place(self.place))
+        two = self.k(self.two(tokens))
+        return self.q_mix(one @ two.transpose(1, 2)).mean(dim=1)
+
+
+class Pools(Net):
+    """Every pool, and what moves numbers."""
+
+    def build(self) -> None:
+        self.q = Act(8, True)
+
+    def body(self, x: Tensor) -> Tensor:
+        up = F.interpolate(F.avg_pool2d(x, 3, 2, 1), scale_factor=2.0)
+        edge = F.pad(F.pad(up, (1, 1, 1, 1), mode="reflect"), (0, 1, 1, 0))
+        small = self.q(F.adaptive_avg_pool2d(edge, (3, 5)))
+        few = F.avg_pool2d(small, 2, 1, 1, count_include_pad=False)
+        return torch.cat([few[:, :2], few.flip(1)[:, 1:]], 1)
