@@ -25,6 +25,9 @@ _KEEPING = frozenset(
 #: Operators whose results are such numbers too, but are usually rounded anew.
 _NEARLY_KEEPING = frozenset(("aten.relu", "aten.relu_", "aten.embedding"))
 
+#: Operators that put tensors beside one another.
+_JOINING = ("aten.cat", "aten.stack")
+
 #: Operators that multiply and add up many numbers: what they read is not what they write.
 _ACCUMULATING = frozenset(
     f"aten.{name}"
@@ -74,7 +77,10 @@ class Rounding:
 
     def of(self, ref: Ref) -> int:
         """Return the call that rounds a tensor of activations, -1 for none."""
-        places = (self.behind, self.ahead, self.nearly_behind)
+        places = [self.behind, self.ahead, self.nearly_behind]
+        producer = self.recording.tensors[ref].producer
+        if producer >= 0 and self.calls[producer].op.name in _JOINING:
+            places = [self.ahead, self.behind]  # rounded anew, if at all
         return next((place[ref] for place in places if place.get(ref, -1) >= 0), -1)
 
     def read_by(self, refs: Iterable[Ref]) -> int:
@@ -105,7 +111,7 @@ class Rounding:
         inputs = refs_in(call.args)
         if not inputs:
             return -1
-        if call.op.name in ("aten.cat", "aten.stack", ALTERNATIVES):
+        if call.op.name in (*_JOINING, ALTERNATIVES):
             found = {known.get(ref, -1) for ref in inputs}
             same = -1 not in found and len({self.bits(index) for index in found}) == 1
             return known[inputs[0]] if same else -1

@@ -14,6 +14,8 @@ from hwcost.search.gates import Schedule
 from hwcost.search.kernels_padded import PaddedConv1d, PaddedConv2d, PaddedConv3d
 from hwcost.search.layers import PITConv1d, PITConv2d, PITConv3d, PITLinear
 from hwcost.search.method import Method
+from hwcost.search.mps import MPS
+from hwcost.search.options import LayerQuant, MPSType, get_default_qinfo
 from hwcost.search.pit import PIT
 from hwcost.search.pit_supernet import PITSuperNet
 from hwcost.search.recalibrate import recalibrate_bn
@@ -22,11 +24,14 @@ from hwcost.search.supernet import SuperNet
 
 __all__ = [
     "DUCCIO",
+    "MPS",
     "PIT",
     "Attention",
     "BaseRegularizer",
     "Choice",
     "Constraint",
+    "LayerQuant",
+    "MPSType",
     "Method",
     "PITConv1d",
     "PITConv2d",
@@ -41,5 +46,6 @@ __all__ = [
     "Search",
     "SuperNet",
     "SuperNetModule",
+    "get_default_qinfo",
     "recalibrate_bn",
 ]

@@ -95,7 +95,9 @@ class Search(Trained):
             raise SearchError("a search needs a method, as in Search(model, example, [PIT()])")
         self.model = copied(model)
         self.sampling = Sampling(seed)
-        trace = Trace(partial(run, example=example, input_shape=input_shape, input_example=input_example))
+        trace = Trace(
+            partial(run, example=example, input_shape=input_shape, input_example=input_example)
+        )
         for method in sorted(self.each_method(), key=lambda method: -method.order):
             method.prepare(self.model, trace)
         self.traced = trace(self.model)

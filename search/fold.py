@@ -86,9 +86,7 @@ def _pairs(model: nn.Module, recording: Recording) -> Iterator[tuple[str, str]]:
             yield layer, norm
 
 
-def _can_fold(
-    model: nn.Module, recording: Recording, made: Call, layer: str, norm: str
-) -> bool:
+def _can_fold(model: nn.Module, recording: Recording, made: Call, layer: str, norm: str) -> bool:
     module, batch_norm = model.get_submodule(layer), model.get_submodule(norm)
     if not isinstance(module, tuple(FOLDING)) or not isinstance(batch_norm, _BatchNorm):
         return False

@@ -129,9 +129,7 @@ class Around:
         self.calls = 0
         self.actions: dict[bool, dict[Site, Action]] = {False: {}, True: {}}
 
-    def __call__(
-        self, module: nn.Module, inner: Callable[..., Any], args: Any, kwargs: Any
-    ) -> Any:
+    def __call__(self, module: nn.Module, inner: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Return what the module does, changed."""
         frames = self.frames
         if self.root:

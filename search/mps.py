@@ -54,7 +54,9 @@ class MPSMethod(QuantizedMethod):
         granularity = granularity if w_search_type is None else MPSType(w_search_type).value
         if granularity not in GRANULARITIES:
             hint = did_you_mean(str(granularity), GRANULARITIES)
-            raise SearchError(f"granularity is {granularity!r}{hint}; expected 'layer' or 'channel'")
+            raise SearchError(
+                f"granularity is {granularity!r}{hint}; expected 'layer' or 'channel'"
+            )
         self.granularity, self.outer_bits = granularity, outer_bits
         usual = LayerQuant(_bits(w_bits), _bits(a_bits))
         self.qinfo: Mapping[str, LayerQuant] = {"default": usual} if qinfo is None else dict(qinfo)
@@ -66,7 +68,9 @@ class MPSMethod(QuantizedMethod):
                 _known(f"qinfo[{name!r}]: weight", quant.weight, WEIGHT_RULES)
                 _known(f"qinfo[{name!r}]: activation", quant.activation, QUANTIZERS)
                 if 0 in quant.w_bits and self.granularity == "layer":
-                    raise SearchError("w_bits holds 0, which removes channels: granularity must be 'channel'")
+                    raise SearchError(
+                        "w_bits holds 0, which removes channels: granularity must be 'channel'"
+                    )
 
     def plan_points(self, points: Points) -> list[PointPlan]:
         readers: dict[int, list[str]] = {}
@@ -137,7 +141,8 @@ class MPSMethod(QuantizedMethod):
             own = [chosen[number][i] for i in self.kept(number).tolist()]
             counts = {option: own.count(option) for option in weight.options if option in own}
             parts = [
-                f"{option}" if len(counts) == 1 else f"{option} x{n}" for option, n in counts.items()
+                f"{option}" if len(counts) == 1 else f"{option} x{n}"
+                for option, n in counts.items()
             ]
             read = weight.layer.point
             bits = "float" if read < 0 else f"a{self.chosen_bits()[read]}"
@@ -151,7 +156,9 @@ def _bits(bits: Sequence[int] | int) -> tuple[int, ...]:
 
 def _known(what: str, name: str, names: Mapping[str, Any]) -> None:
     if name not in names:
-        raise SearchError(f"{what} is {name!r}{did_you_mean(name, names)}; known: {', '.join(names)}")
+        raise SearchError(
+            f"{what} is {name!r}{did_you_mean(name, names)}; known: {', '.join(names)}"
+        )
 
 
 def _path(weight: str) -> str:

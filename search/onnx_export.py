@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map_only
 
 from hwcost.errors import SearchError
 from hwcost.recorder_state import set_mode, untouched
+from hwcost.recorder_values import tensors_in
 from hwcost.search.onnx_graph import DOMAIN, NAME, Rewriter
 
 #: The name of the dimension of the samples.
@@ -111,7 +112,8 @@ def _exported(
     """Return the ONNX model with quantizers as torch's exporter writes it."""
     args, kwargs, shapes = _free_batch(args, kwargs)
     failure: Exception | None = None
-    for dynamic in (shapes, None):
+    choices: tuple[Any, ...] = (shapes, None)
+    for dynamic in choices:
         try:
             program = torch.export.export(model, args, kwargs, dynamic_shapes=dynamic, strict=False)
             written: Any = torch.onnx.export(
@@ -130,9 +132,9 @@ def _exported(
 
 def _free_batch(
     args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+) -> tuple[tuple[Any, ...], dict[str, Any], torch.export.ShapesCollection]:
     """Return an example of two samples at least, and which of its sizes are free."""
-    tensors = [t for t in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+    tensors = tensors_in((args, kwargs))
     batch = tensors[0].shape[0] if tensors and tensors[0].dim() else 0
 
     def longer(tensor: Tensor) -> Tensor:
@@ -140,13 +142,12 @@ def _free_batch(
         same = batch == 1 and tensor.dim() > 0 and tensor.shape[0] == 1
         return torch.cat([tensor, tensor]) if same else tensor
 
-    def free(tensor: Tensor) -> dict[int, Any]:
-        follows = tensor.dim() > 0 and tensor.shape[0] == max(batch, 2)
-        return {0: torch.export.Dim.AUTO} if follows else {}
-
     args, kwargs = tree_map_only(Tensor, longer, (args, kwargs))
-    shapes_args, shapes_kwargs = tree_map_only(Tensor, free, (args, kwargs))
-    return args, kwargs, (*shapes_args, *shapes_kwargs.values()) if not kwargs else None
+    shapes = torch.export.ShapesCollection()
+    for tensor in tensors_in((args, kwargs)):
+        if tensor.dim() > 0 and tensor.shape[0] == max(batch, 2):
+            shapes[tensor] = {0: torch.export.Dim.AUTO}
+    return args, kwargs, shapes
 
 
 def _named(proto: Any) -> Any:

@@ -41,9 +41,7 @@ class Quantizer:
         """Return it rounded."""
         bits, low, high = ([getattr(g, n) for g in self.grids] for n in ("bits", "low", "high"))
         scale, engines = module.get_buffer(self.scale), ",".join(self.engines)
-        rounded: Tensor = fake_quantize(
-            x, scale, bits, low, high, self.axis, self.label, engines
-        )
+        rounded: Tensor = fake_quantize(x, scale, bits, low, high, self.axis, self.label, engines)
         return rounded
 
 
@@ -150,5 +148,3 @@ def _point(
     how = now.activations[number]
     name = _buffer(module, f"scale_{place}" if place else "scale", how.scales[:1])
     return Quantizer(name, how.grids[:1], 0, method.plans[number].point.name)
-
-

@@ -10,6 +10,7 @@ import copyreg
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from hwcost.errors import SearchError
@@ -178,8 +179,10 @@ def _parameter(name: str) -> property:
     def read(self: nn.Module) -> Tensor | None:
         value: Tensor | None = self._parameters[name]
         transforms: Mapping[str, tuple[Transform, ...]] = self.__dict__[TRANSFORMS]
-        for transform in transforms[name]:
-            value = None if value is None else transform(self, value)
+        # Who counts the model's own torch calls may not see these.
+        with torch._C.DisableTorchFunction():
+            for transform in transforms[name]:
+                value = None if value is None else transform(self, value)
         return value
 
     return property(read)
