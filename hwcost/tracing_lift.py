@@ -15,6 +15,7 @@ from hwcost.tracing_facts import Facts, Row, from_outside, is_factory
 from hwcost.tracing_light import flat, handler_of
 from hwcost.tracing_memory import Memory
 from hwcost.tracing_names import Named, names, plain_name
+from hwcost.tracing_parallel import joins, merged_buffers, merged_ops, whole_sizes
 from hwcost.tracing_patterns import attentions, is_padding
 from hwcost.tracing_split import Part, Precisions, part_sizes
 from hwcost.tracing_stored import Stored
@@ -42,7 +43,7 @@ class Lifted:
 
     ``calls`` is the index of the recorded call that each row stands for, the last where it stands
     for several. ``ops`` is the op of each row: a layer whose channels differ in bits or engine is
-    several rows. ``unsplit`` is then the sizes of all its channels, of every row.
+    several rows, and so are layers that engines compute parts of. ``unsplit`` is then the sizes of all its channels, of every row.
     """
 
     kinds: Sequence[str]
@@ -105,6 +106,7 @@ class _Lifting:
         self.named: list[Named] = []
         self.calls: list[int] = []
         self.precisions = Precisions(facts)
+        self.joins = joins(recording, self.precisions.rounding)
         self.quantizers: list[Quantizers] = []
         self.parts: list[Sequence[Part]] = []
         self.unknown: list[tuple[int, str]] = []
@@ -186,7 +188,7 @@ class _Lifting:
         if call.op.name == FAKE_QUANTIZE:
             self.memory.share_all(call.args[0], new)
             return True
-        if call.op.name == ALTERNATIVES:
+        if call.op.name == ALTERNATIVES or index in self.joins:
             self.memory.share_any(call.inputs, new)
             return True
         return False
@@ -256,19 +258,21 @@ class _Lifting:
     def finished(self) -> Lifted:
         """Return all rows, named."""
         layers = names(self.recording.scopes, self.named)
-        whole = [(op, part) for op, parts in enumerate(self.parts) for part in parts]
-        ops = [op for op, _ in whole]
+        whole = [(row, part) for row, parts in enumerate(self.parts) for part in parts]
+        rows = [row for row, _ in whole]
+        ops = merged_ops(self.calls, self.joins)
+        unsplit = whole_sizes(self.rows, ops)
         return Lifted(
-            kinds=[self.rows[op][0] for op in ops],
-            sizes=[part_sizes(*self.rows[op], part) for op, part in whole],
-            functions=[self.named[op].function for op in ops],
-            layers=[layers[op] for op in ops],
-            calls=[self.calls[op] for op in ops],
-            ops=ops,
+            kinds=[self.rows[row][0] for row in rows],
+            sizes=[part_sizes(*self.rows[row], part) for row, part in whole],
+            functions=[self.named[row].function for row in rows],
+            layers=[layers[row] for row in rows],
+            calls=[self.calls[row] for row in rows],
+            ops=[ops[row] for row in rows],
             engines=[part.engine for _, part in whole],
-            quantizers=[self.quantizers[op] for op in ops],
-            unsplit=[self.rows[op][1] for op in ops],
-            buffers=self.memory.finished(len(self.rows)),
+            quantizers=[self.quantizers[row] for row in rows],
+            unsplit=[unsplit[row] for row in rows],
+            buffers=merged_buffers(self.memory.finished(len(self.rows)), ops),
             warnings=tuple(_warning(layers[row], op) for row, op in self.unknown),
             samples=self.samples,
         )

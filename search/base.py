@@ -183,11 +183,17 @@ class Search(Trained):
         name = self._costs.only() if name is None else name
         self._costs[name]
         try:
-            cost = self._costs.price(name, self.workload(hard))
+            cost = self._costs.price(name, self.workload(hard), None if hard else self._smooth)
         except ValueError:
             self.refuse_nan()
             raise
         return cost / self.reference[name].to(cost) if relative else cost
+
+    @property
+    def _smooth(self) -> float | None:
+        """How smooth the maximum over engines in a loss is: as the first method says that does."""
+        found = (method.smooth for method in self.each_method())
+        return next((p for p in found if p is not None), None)
 
     @torch.no_grad()
     def estimate(self, name: str | None = None, relative: bool = False) -> Tensor:

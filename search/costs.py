@@ -46,15 +46,18 @@ class Specification:
         model = self[name]
         return model.unit if isinstance(model, CostModel) else ""
 
-    def price(self, name: str, workload: Workload) -> Tensor:
+    def price(self, name: str, workload: Workload, smooth: float | None = None) -> Tensor:
         """Return a cost of a table, a scalar.
+
+        Args:
+            smooth: as for ``CostModel.total``; functions have nothing to do with it.
 
         Raises:
             CostError: a function returned something else.
         """
         model = self[name]
         if isinstance(model, CostModel):
-            return model.total(workload)
+            return model.total(workload, smooth=smooth)
         value = model(workload)
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise CostError(f"cost {name!r} returned {_what(value)}; expected a scalar tensor")

@@ -22,21 +22,21 @@ class Site(NamedTuple):
         function: the torch function, "" for the module's result, "input" for an argument.
         number: how many times that function was called before, within this call of the module;
             the position of an argument.
-        index: place in a result that is a tuple, -1 where it is a tensor.
+        place: place in a result that is a tuple, -1 where it is a tensor.
         key: of a result that is a dict, or the name of an argument.
     """
 
     call: int
     function: str = ""
     number: int = 0
-    index: int = -1
+    place: int = -1
     key: str = ""
 
 
 class Action(Protocol):
     """What is done to the tensor of a site; returns what the code goes on with."""
 
-    def __call__(self, module: nn.Module, x: Tensor) -> Tensor: ...
+    def __call__(self, module: Any, x: Tensor, /) -> Tensor: ...
 
 
 #: Sees every site: for those who look for sites.
@@ -184,7 +184,7 @@ class _Frame:
         if isinstance(value, Tensor):
             return self._one(site, value)
         if type(value) in (tuple, list):
-            changed = [self._one(site._replace(index=i), v) for i, v in enumerate(value)]
+            changed = [self._one(site._replace(place=i), v) for i, v in enumerate(value)]
             return value if all(map(_is, changed, value)) else type(value)(changed)
         if isinstance(value, dict):
             found = {k: self._one(site._replace(key=str(k)), v) for k, v in value.items()}

@@ -16,6 +16,9 @@ from hwcost.search.integer_values import INT32, Value, Whole, curve_of, multipli
 #: To this many bits codes are refined where tensors of different scales meet.
 FINE_BITS = 30
 
+#: Constants that no quantizer rounds have so many bits.
+CONSTANT_BITS = 24
+
 
 class Builder:
     """A program in the making.
@@ -24,6 +27,9 @@ class Builder:
         recording: of the model.
         arguments: those of every call, with ``Batch`` for sizes that follow the batch.
         values: of parameters, buffers and inputs.
+
+    Attributes:
+        fixed: whether the program holds for the example's number of samples only.
     """
 
     def __init__(
@@ -35,6 +41,7 @@ class Builder:
         self.back: dict[int, Step] = {}
         self.buffers: dict[str, Tensor] = {}
         self.layer = ""
+        self.fixed = False
         self.slots = len(recording.inputs)
 
     def value(self, ref: Ref) -> Value:
@@ -55,7 +62,7 @@ class Builder:
     def buffer(self, kind: str, tensor: Tensor) -> str:
         """Keep a tensor in the program and return its name."""
         name = re.sub(r"\W", "_", f"{self.layer}_{kind}_{len(self.buffers)}").strip("_")
-        self.buffers[name] = tensor.contiguous()
+        self.buffers[name] = tensor.detach().clone(memory_format=torch.contiguous_format)
         return name
 
     def made(
@@ -86,13 +93,15 @@ class Builder:
         if value.whole is not None:
             return value.whole
         constant = value.constant
-        if constant is None or constant.codes is None or constant.scale is None:
+        if constant is None or not constant.value.is_floating_point():
             raise SearchError(value.why or f"{what} is not quantized")
-        codes = constant.codes
+        codes, scale = constant.codes, constant.scale
+        if codes is None or scale is None:
+            codes, scale = _finely(constant.value)
         low, high = int(codes.min()), int(codes.max())
         dtype = torch.int32 if max(-low, high) < INT32 else torch.int64
         name = self.buffer("constant", codes.to(dtype))
-        return self.made(Load((), (name,), self.layer), constant.scale, low, high)
+        return self.made(Load((), (name,), self.layer), scale, low, high)
 
     def codes(self, value: Value, what: str = "what it reads") -> Whole:
         """Return a tensor as codes without a clamp that waits; raises as ``whole``."""
@@ -200,6 +209,13 @@ def placed(args: Any, places: dict[Ref, int]) -> Any:
     if isinstance(args, (tuple, list)):
         return tuple(placed(arg, places) for arg in args)
     return args
+
+
+def _finely(constant: Tensor) -> tuple[Tensor, Tensor]:
+    """Return codes of many bits, and their scale, for a constant that has no quantizer."""
+    largest = constant.double().abs().max().clamp(min=1e-30)
+    scale = (largest / 2.0 ** (CONSTANT_BITS - 1)).reshape([1] * constant.dim())
+    return (constant.double() / scale).round().long(), scale
 
 
 def padded(tensor: Tensor, rank: int) -> Tensor:

@@ -11,14 +11,15 @@ from hwcost.errors import SearchError, TraceError
 from hwcost.recorder import record
 from hwcost.recorder_values import Call, Recording, Ref, without_compiler
 from hwcost.search.integer_builder import Builder, placed
-from hwcost.search.integer_moves import MOVING
+from hwcost.search.integer_moves import MOVING, grows
 from hwcost.search.integer_pointwise import SINGLE, pointwise
+from hwcost.search.integer_pools import POOLING
 from hwcost.search.integer_rules import COMPUTING, Rule
 from hwcost.search.integer_steps import Batch, Dequantize, Step, filled, invoke, plain_name
 from hwcost.search.integer_values import Constant, Raw, Value
 
 #: Operator -> rule.
-RULES: dict[str, Rule] = {**COMPUTING, **MOVING, **SINGLE}
+RULES: dict[str, Rule] = {**COMPUTING, **MOVING, **POOLING, **SINGLE}
 
 
 class Program(NamedTuple):
@@ -66,6 +67,8 @@ def lowered(
         stale |= _overwritten(recording, call)
         results += results[-1:] * len(call.outputs)
         b.values.update(zip(call.outputs, results, strict=False))
+    if b.fixed:
+        batch = recording.tensors[recording.inputs[0]].shape[0]
     return _finished(b, batch), b.buffers
 
 
@@ -94,6 +97,7 @@ def _results(b: Builder, index: int, call: Call) -> Sequence[Value]:
     try:
         own = name == "hwcost.fake_quantize" or name in MOVING
         if not own and all(v.constant is not None for v in values):
+            b.fixed |= grows(b.arguments[index])
             return _folded(b, call)
         broken = next((v.why for v in values if _is_broken(v)), "")
         if broken:

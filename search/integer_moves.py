@@ -14,15 +14,12 @@ from hwcost.search.integer_steps import (
     Batch,
     Gather,
     Load,
-    PoolSum,
     Step,
-    Sum,
     filled,
     invoke,
     tensor_of,
 )
 from hwcost.search.integer_values import (
-    INT32,
     Constant,
     Curve,
     Raw,
@@ -36,8 +33,8 @@ from hwcost.search.integer_values import (
 def move(b: Builder, index: int, call: Call) -> tuple[Value, ...]:
     """Whatever puts numbers to other places and computes none."""
     values = [b.value(ref) for ref in call.inputs]
-    coded = all(v.constant is not None and v.constant.codes is not None for v in values)
-    if all(v.constant is not None for v in values) and not (coded and _grows(b.arguments[index])):
+    floats = all(v.constant is None or v.constant.value.is_floating_point() for v in values)
+    if all(v.constant is not None for v in values) and not (floats and grows(b.arguments[index])):
         return tuple(_moved_constant(b, call, i) for i in range(len(call.outputs)))
     return tuple(_moved(b, index, call, values, i) for i in range(len(call.outputs)))
 
@@ -47,10 +44,10 @@ def same(b: Builder, index: int, call: Call) -> tuple[Value, ...]:
     return (b.value(call.inputs[0]),)
 
 
-def _grows(args: Any) -> bool:
+def grows(args: Any) -> bool:
     """Whether some size follows the batch."""
     if isinstance(args, tuple):
-        return any(_grows(arg) for arg in args)
+        return any(grows(arg) for arg in args)
     return isinstance(args, Batch)
 
 
@@ -176,87 +173,6 @@ def gather(b: Builder, index: int, call: Call) -> tuple[Value, ...]:
     return (b.result(moved),)
 
 
-def largest(b: Builder, index: int, call: Call) -> tuple[Value, ...]:
-    """Max pools: on codes as on what they stand for."""
-    whole = b.whole(b.value(call.inputs[0]))
-    if whole.scale.shape[2:].numel() > 1:
-        whole = b.uniform(b.settled(whole), range(2, whole.scale.dim()))
-    step: Step = b.apply(index, call, [whole.slot])
-    made = Whole(b.emit(step), whole.scale, whole.low, whole.high, whole.floor, whole.ceiling)
-    return b.result(made), Value(why="the positions of maxima")
-
-
-def reduced(b: Builder, index: int, call: Call) -> tuple[Value, ...]:
-    """Sums and means along dimensions."""
-    ref = call.inputs[0]
-    shape = b.shape(ref)
-    dims = call.arg("dim")
-    dims = range(len(shape)) if dims is None or dims == () else dims
-    dims = tuple(d % len(shape) for d in dims)
-    keep = bool(call.arg("keepdim"))
-    whole = b.uniform(b.codes(b.value(ref)), dims)
-    count = product(shape[d] for d in dims)
-    scale = whole.scale / count if call.op.name == "aten.mean" else whole.scale
-    scale = (
-        scale if keep else scale.reshape([s for d, s in enumerate(scale.shape) if d not in dims])
-    )
-    step = Sum((whole.slot,), (), b.layer, dims, keep)
-    return (b.result(b.made(step, scale, whole.low * count, whole.high * count)),)
-
-
-def average(b: Builder, index: int, call: Call) -> tuple[Value, ...]:
-    """Average pools: sums of windows, each with its own count."""
-    ref = call.inputs[0]
-    sizes, outs = b.shape(ref), b.shape(call.outputs[0])
-    rank = 3 if "3d" in call.op.name else 2
-    whole = b.codes(b.value(ref))
-    whole = b.uniform(whole, range(whole.scale.dim() - rank, whole.scale.dim()))
-    windows, count = [], torch.ones((), dtype=torch.float64)
-    for dim in range(rank):
-        place = len(sizes) - rank + dim
-        inside, number = _windows(call, dim, sizes[place], outs[place])
-        windows.append(inside)
-        count = count[..., None] * number
-    if call.arg("divisor_override"):
-        count = torch.full_like(count, call.arg("divisor_override"))
-    names = tuple(b.buffer("windows", w.to(torch.int8)) for w in windows)
-    most = product(int(w.sum(1).max()) for w in windows)
-    ends = min(whole.low * most, 0), max(whole.high * most, 0)
-    if max(-ends[0], ends[1]) >= INT32:
-        raise SearchError("its sums have more than 32 bits")
-    step = PoolSum((whole.slot,), names, b.layer)
-    return (b.result(b.made(step, compressed(whole.scale / count), *ends)),)
-
-
-def _windows(call: Call, dim: int, size: int, outs: int) -> tuple[Tensor, Tensor]:
-    """Return which numbers fall in which window, ``(windows, numbers)``, and their counts."""
-    inside = torch.zeros(outs, size, dtype=torch.int64)
-    count = torch.zeros(outs, dtype=torch.float64)
-    for o in range(outs):
-        if call.arg("kernel_size") is None:
-            start, end = o * size // outs, -((-(o + 1) * size) // outs)
-            number = end - start
-        else:
-            kernel, stride, pad = (
-                _at(call.arg(n), dim) for n in ("kernel_size", "stride", "padding")
-            )
-            start = o * (stride or kernel) - pad
-            end = min(start + kernel, size + pad)
-            number = end - start
-            start, end = max(start, 0), min(end, size)
-            number = number if call.arg("count_include_pad") else end - start
-        inside[o, start:end] = 1
-        count[o] = number
-    return inside, count
-
-
-def _at(sizes: int | Sequence[int], dim: int) -> int:
-    """Return the size of one dimension, 0 where it is left to the default."""
-    if isinstance(sizes, int):
-        return sizes
-    return sizes[dim if len(sizes) > 1 else 0] if len(sizes) else 0
-
-
 def embedding(b: Builder, index: int, call: Call) -> tuple[Value, ...]:
     """Rows of a table of codes."""
     table = b.codes(b.value(call.arg("weight")), "its weight")
@@ -284,18 +200,11 @@ _GATHERS = _names(
     "_upsample_nearest_exact2d _upsample_nearest_exact3d reflection_pad1d reflection_pad2d "
     "reflection_pad3d replication_pad1d replication_pad2d replication_pad3d"
 )
-_MAXIMA = _names(
-    "max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool3d"
-)
-_AVERAGES = _names("avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d")
 
 #: Operator -> rule.
 MOVING: dict[str, Rule] = {
     **dict.fromkeys(_MOVES, move),
     **dict.fromkeys(_names("clone detach alias lift_fresh _to_copy dropout"), same),
     **dict.fromkeys(_GATHERS, gather),
-    **dict.fromkeys(_MAXIMA, largest),
-    **dict.fromkeys(_AVERAGES, average),
-    **dict.fromkeys(_names("mean sum"), reduced),
     "aten.embedding": embedding,
 }

@@ -51,9 +51,10 @@ def _curve(b: Builder, call: Call, values: list[Value]) -> Curve | None:
     first = next(c for c in curves if c is not None)
     rank = len(b.shape(call.outputs[0]))
     tensors = [_over_codes(value, rank) for value in values]
-    columns = torch.broadcast_shapes(*(t.shape[1:] for t in tensors))
-    if product(columns) * len(first.values) > _TABLE:
+    shape = torch.broadcast_shapes(*(t.shape for t in tensors))
+    if product(shape) > _TABLE:
         return None
+    tensors = [t.expand(shape).contiguous() for t in tensors]
     args = placed(call.args, {ref: i for i, ref in enumerate(call.inputs)})
     return Curve(
         first.slot, first.low, tensor_of(invoke(call.op, filled(args, tensors, 1)), 0), False

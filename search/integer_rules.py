@@ -134,7 +134,10 @@ def linear(b: Builder, index: int, call: Call) -> tuple[Value, ...]:
 
 def matmul(b: Builder, index: int, call: Call) -> tuple[Value, ...]:
     """``aten.matmul`` of two tensors that are both quantized."""
-    first, second = (b.codes(b.value(ref)) for ref in call.args[:2])
+    values = [b.value(ref) for ref in call.args[:2]]
+    if any(v.constant is not None and v.constant.codes is None for v in values):
+        raise SearchError("its weight is not quantized")
+    first, second = (b.codes(value) for value in values)
     if min(first.scale.dim(), second.scale.dim()) < 2:
         raise SearchError("a product with a vector")
     first = b.uniform(first, [first.scale.dim() - 1])

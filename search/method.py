@@ -47,6 +47,9 @@ class Method(nn.Module):
     #: How the method is called in messages and in ``METHODS``.
     title: ClassVar[str] = ""
 
+    #: The p of the norm that stands for the maximum over engines in a loss, None for the maximum.
+    smooth: float | None = None
+
     #: When its turn to export comes: those that change sizes, that quantize, that replace modules.
     order: ClassVar[int] = 0
 

@@ -19,7 +19,7 @@ from hwcost.platform import Platform
 from hwcost.search.base import Search
 from hwcost.search.fold import plain_weights
 from hwcost.search.method import Trace
-from hwcost.search.odimo_baselines import baselines
+from hwcost.search.odimo_baselines import BaselineTable, baselines
 from hwcost.search.odimo_forms import Forms
 from hwcost.search.odimo_mapping import MappingTable, mapping
 from hwcost.search.odimo_offers import LayerOffers, offers_by_weight, precisions, refuse_none
@@ -32,6 +32,7 @@ from hwcost.search.quantize import QUANTIZERS, WEIGHT_RULES
 from hwcost.search.quantized import QuantizedMethod
 from hwcost.search.quantized_install import PointPlan
 from hwcost.search.quantized_layers import Weight
+from hwcost.search.quantized_now import Now
 from hwcost.search.variants import Variant
 
 #: Bits of the network's outputs, which no engine reads.
@@ -89,7 +90,11 @@ class ODiMOMethod(QuantizedMethod):
         plain_weights(model)
         self.selection.check(model)
         found = offers_by_weight(self.platform, trace(model), self.bits)
-        self.offers = {name: offers for name, offers in found.items() if self._takes(model, name)}
+        self.offers = {
+            name: self.forms.possible(model, name, offers)
+            for name, offers in found.items()
+            if self._takes(model, name)
+        }
         self.forms.turn_dense(model)
         super().prepare(model, trace)
         self.forms.add_kernels(model)
@@ -136,7 +141,7 @@ class ODiMOMethod(QuantizedMethod):
         self, search: Search, layer: Layer, options: tuple[Option, ...], start: int
     ) -> Weight:
         channels = search.model.get_parameter(layer.weight).shape[layer.axis]
-        by_channel = self.granularity == "channel" and not layer.grouped
+        by_channel = self.granularity == "channel" and not layer.whole
         return Weight(
             layer=layer,
             path=layer_of(layer.weight),
@@ -169,7 +174,16 @@ class ODiMOMethod(QuantizedMethod):
     def weight(self, number: int, parameter: Tensor) -> Tensor:
         if self._traced or self._calibration is not None or number not in self.forms.kernels:
             return super().weight(number, parameter)
-        return self.forms.mixed(number, parameter, self._current())
+        now = self._current()
+        now.scales[number] = self._weight_scales(number, parameter, now)
+        return self.forms.mixed(number, parameter, now)
+
+    def _weight_scales(self, number: int, parameter: Tensor, now: Now) -> Tensor:
+        scales = super()._weight_scales(number, parameter, now)
+        if number not in self.forms.kernels:
+            return scales
+        of_kernel = super()._weight_scales(number, self.forms.kernel(number), now)
+        return self.forms.scales(number, scales, of_kernel)
 
     # What comes out.
 
@@ -312,9 +326,9 @@ class ODiMO(Search):
         """Return who computes what in the network that ``export`` returns now; print it."""
         return mapping(self.odimo, self.workload(hard=True))
 
-    def baselines(self) -> MappingTable:
+    def baselines(self) -> BaselineTable:
         """Return what the mapping costs now, beside mappings that need no search; print it."""
-        return baselines(self.odimo, self.workload(hard=True))
+        return baselines(self.odimo, self._table.workload, self.workload(hard=True))
 
     def timeline(self, path: str | Path | None = None) -> Any:
         """Return a picture of the engines over time, a matplotlib figure.

@@ -4,7 +4,8 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from typing import Any
 
 import torch
@@ -95,11 +96,11 @@ def _tools() -> tuple[Any, dict[Any, Any]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep warnings and log messages of the exporter to it."""
+    """Keep what the exporter warns of, logs and prints to it."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

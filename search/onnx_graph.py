@@ -74,7 +74,9 @@ class Rewriter:
         self._codes: dict[str, tuple[Tensor, Quantizer]] = {}
         self._nodes: list[Any] = []
         self._made: dict[str, Any] = {}
-        self._kept: dict[str, str] = {}
+        self._kept: dict[tuple[object, ...], str] = {}
+        self._taken = set(self.constants) | {i.name for i in self.graph.input}
+        self._taken.update(name for node in self.graph.node for name in node.output)
 
     def rewrite(self) -> None:
         """Replace the quantizers, drop what nobody reads, say in the file what they are."""
@@ -174,14 +176,21 @@ class Rewriter:
 
     def _keep(self, kind: str, tensor: Tensor) -> str:
         """Add a tensor to the file, once, and return its name."""
-        key = f"{kind} {tensor.dtype} {tuple(tensor.shape)} {hash(tensor.numpy().tobytes())}"
+        key = kind, tensor.dtype, tuple(tensor.shape), tensor.contiguous().numpy().tobytes()
         if key not in self._kept:
             from onnx import numpy_helper
 
-            self._kept[key] = f"{kind}_{len(self._kept)}"
+            self._kept[key] = self._free_name(kind)
             proto = numpy_helper.from_array(tensor.contiguous().numpy(), self._kept[key])
             self.graph.initializer.append(proto)
         return self._kept[key]
+
+    def _free_name(self, kind: str) -> str:
+        number = len(self._kept)
+        while f"{kind}_{number}" in self._taken:
+            number += 1
+        self._taken.add(f"{kind}_{number}")
+        return f"{kind}_{number}"
 
     def _node(self, kind: str, inputs: list[str], output: str, quantizer: Quantizer | None) -> None:
         from onnx import helper
@@ -228,7 +237,7 @@ def _codes(given: Tensor, quantizer: Quantizer) -> Tensor:
 
     steps = (given / along(quantizer.scale, given.dtype)).round().double()
     low, high = (along(c, torch.float64) for c in (quantizer.low, quantizer.high))
-    # A constant below zero nowhere is still a weight: signed, as accelerators want it.
+    # Constants are signed wherever they fit: int8 is what kernels take for weights.
     signed = min(quantizer.low) < 0 or max(quantizer.high) > 127
     dtype = quantizer.dtype if signed else torch.int8
     return torch.minimum(torch.maximum(steps, low), high).to(dtype)

@@ -139,10 +139,9 @@ def _groups(graph: Graph, reached: dict[Ref, int]) -> list[list[Ref]]:
         return value
 
     for values in _meetings(graph):
-        first, *others = [value for value in values if value in parent] or [None]
-        for other in others:
-            assert first is not None and other is not None
-            parent[root(other)] = root(first)
+        known = [value for value in values if value in parent]
+        for other in known[1:]:
+            parent[root(other)] = root(known[0])
     groups: dict[Ref, list[Ref]] = {}
     for value in reached:
         groups.setdefault(root(value), []).append(value)
@@ -193,7 +192,7 @@ def _name(sites: Sites, number: int) -> str:
     words = [site.function] if site.function else []
     times = [f"#{site.number}"] if site.function and site.number else []
     calls = [f"call {site.call}"] if site.call else []
-    index = [f"[{site.index}]"] if site.index >= 0 else [site.key] if site.key else []
+    index = [f"[{site.place}]"] if site.place >= 0 else [site.key] if site.key else []
     return " ".join([around.path or "model", *words, *times, *calls, *index])
 
 

@@ -189,7 +189,7 @@ def _at_least(name: str) -> Callable[[Call], bool]:
 
 
 def _threshold(call: Call) -> bool:
-    return call.arg("threshold") >= 0 and call.arg("value") >= 0
+    return bool(call.arg("threshold") >= 0 and call.arg("value") >= 0)
 
 
 #: Operators that clip -> whether what they leave is never negative.

@@ -32,6 +32,9 @@ class Calibration:
             raise SearchError(f"{name!r} has values that are not finite: {low} to {high}")
         self._seen.setdefault(name, _Histogram()).add(x, low, high)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._seen
+
     def range(self, name: str, percentile: float = 100.0) -> float:
         """Return what ``percentile`` of the absolute values do not exceed; at 100 the maximum.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class Quantizer:
     label: str
     engines: tuple[str, ...] = ()
 
-    def __call__(self, module: nn.Module, x: Tensor) -> Tensor:
+    def __call__(self, module: Any, x: Tensor, /) -> Tensor:
         """Return it rounded."""
         bits, low, high = ([getattr(g, n) for g in self.grids] for n in ("bits", "low", "high"))
         scale, engines = module.get_buffer(self.scale), ",".join(self.engines)
@@ -55,7 +55,7 @@ def exported(method: "QuantizedMethod", model: nn.Module, search: nn.Module) -> 
     """
     now = method.decided_now()
     chosen = method.chosen()
-    for number, weight in enumerate(method.layers):
+    for number in range(len(method.layers)):
         kept = method.kept(number)
         _export_weight(method, model, number, now, chosen[number], kept)
     _export_points(method, model, search, now)

@@ -136,8 +136,8 @@ def entries_of(method: "QuantizedMethod", search: "Search") -> Entries:
             rows.append(weight.rows.start + (channel if weight.by_channel else 0))
             classes.append(int(weight.classes[channel]) if weight.by_channel else -1)
             group.append(number)
-    tensors = (torch.tensor(one, dtype=torch.int64) for one in (rows, classes, group))
-    return Entries(slices, of_row, places, points, total, *tensors)
+    columns = [torch.tensor(one, dtype=torch.int64) for one in (rows, classes, group)]
+    return Entries(slices, of_row, places, points, total, columns[0], columns[1], columns[2])
 
 
 def _slices(method: "QuantizedMethod", search: "Search") -> Iterator[tuple[int, Slice]]:

@@ -71,7 +71,8 @@ def _marked(
         if around.root and site.function == "input" and site.number in (0, -1) and not site.key:
             found.clear()  # another attempt at recording
         found.append((around, site))
-        return mark(x, len(found) - 1)
+        marked: Tensor = mark(x, len(found) - 1)
+        return marked
 
     with _marking(frames, marker):
         recording = record(model, tuple(args), kwargs, training=training)
@@ -109,4 +110,4 @@ def _moved(
 
 
 def _names(found: Sequence[tuple[Around, Site]]) -> list[tuple[str, str, int, str]]:
-    return [(around.path, site.function, site.index, site.key) for around, site in found]
+    return [(around.path, site.function, site.place, site.key) for around, site in found]

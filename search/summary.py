@@ -53,10 +53,10 @@ class Summary:
     def __str__(self) -> str:
         axes = [(a.name, f"{a.alive} of {a.size}", _listed(a.layers)) for a in self.axes]
         parts = [
-            _aligned([("channels", "alive", "layers"), *axes]) if axes else [],
+            aligned([("channels", "alive", "layers"), *axes]) if axes else [],
             list(self.decisions),
-            _aligned([("kept", "why"), *self.frozen.items()]) if self.frozen else [],
-            _aligned([("cost", "before", "soft", "exported", ""), *map(_cost_row, self.costs)]),
+            aligned([("kept", "why"), *self.frozen.items()]) if self.frozen else [],
+            aligned([("cost", "before", "soft", "exported", ""), *map(_cost_row, self.costs)]),
         ]
         return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
@@ -74,11 +74,11 @@ def _listed(layers: Sequence[str]) -> str:
 
 
 def _cost_row(cost: CostState) -> tuple[str, ...]:
-    values = [_readable(value, cost.unit) for value in (cost.before, cost.soft, cost.hard)]
+    values = [readable(value, cost.unit) for value in (cost.before, cost.soft, cost.hard)]
     return cost.name, *values, f"{cost.hard / cost.before:.1%}" if cost.before else ""
 
 
-def _readable(value: float, unit: str) -> str:
+def readable(value: float, unit: str) -> str:
     """Return four digits and a unit with a prefix, as in ``45.6 us``."""
     if unit not in _PREFIXED or not value:
         return f"{value:.4g} {unit}" if unit not in ("", "1") else f"{value:,.0f}"
@@ -123,6 +123,6 @@ def _summary(search: "Search") -> Summary:
     return Summary(axes, lines, frozen, costs)
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     return ["  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows]

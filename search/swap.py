@@ -29,7 +29,7 @@ AROUND = "_search_around"
 class Transform(Protocol):
     """What a search does to a parameter of a module before it is used."""
 
-    def __call__(self, module: Any, parameter: Tensor) -> Tensor: ...
+    def __call__(self, module: Any, parameter: Tensor, /) -> Tensor: ...
 
 
 class Forward(Protocol):

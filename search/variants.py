@@ -74,7 +74,8 @@ def _cells(
     """Return the cells of a variant; its parts take the place of what the row's cells say."""
     found = {cell.column: replace(cell, row=new) for cell in own.get(row, ())}
     for column, part in variant.parts.items():
-        found[column] = Cell(new, column, (Term(_size(workload, row, column), (part,)),))
+        size = variant.sizes.get(column, _size(workload, row, column))
+        found[column] = Cell(new, column, (Term(size, (part,)),))
     for column, counts in variant.factors.items():
         if not counts:
             continue
