@@ -4,6 +4,7 @@ import copy
 from collections.abc import Hashable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -14,12 +15,14 @@ from hwcost.search.alive import Alive
 from hwcost.search.attention import slow_path
 from hwcost.search.cells import channel_cells
 from hwcost.search.channels import find_channels
-from hwcost.search.costs import Cost, Costs, Specification
+from hwcost.search.converted import converted
+from hwcost.search.costs import Costs, Specification
 from hwcost.search.decisions import Decisions
 from hwcost.search.gates import Sampling
 from hwcost.search.lean import LeanForward, is_lean
 from hwcost.search.method import Method, Trace
 from hwcost.search.norms import MaskedNorm
+from hwcost.search.priced import Priced
 from hwcost.search.rnn import MaskedInput
 from hwcost.search.slicing import slice_channels
 from hwcost.search.summary import Summary, summarise
@@ -31,8 +34,7 @@ from hwcost.search.swap import (
     replace_forward,
     restore,
 )
-from hwcost.search.table import Table
-from hwcost.search.trained import Trained
+from hwcost.search.table import Cell, Table
 from hwcost.search.variants import Variant, expanded
 from hwcost.search.weights import Mask, Masks, WeightMask
 from hwcost.tracing import rerun, run
@@ -42,7 +44,7 @@ from hwcost.workload import Workload
 ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
-class Search(Trained):
+class Search(Priced):
     """A deep copy of a model in which channels, kernels, branches, ... are trainable.
 
     Args:
@@ -124,10 +126,9 @@ class Search(Trained):
             variants |= method.variants()
         self._table = Table(*expanded(self.traced.workload, cells, variants), self._entries)
         self._inputs = self.traced.args, self.traced.kwargs
+        self.workload_reference = self._before(cells)
         del self.traced  # large, and needed by methods only while they attach
         self._exported: tuple[Hashable, Workload] | None = None
-        with torch.no_grad():
-            self.workload_reference = self.workload()
         self.cost_specification = costs
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -144,68 +145,6 @@ class Search(Trained):
                 stack.enter_context(slow_path())
             return self.model(*args, **kwargs)
 
-    @property
-    def cost(self) -> Tensor:
-        """The cost of the present soft decisions, a scalar; only if the search has one cost."""
-        return self.get_cost()
-
-    @property
-    def cost_specification(self) -> dict[str, Cost]:
-        """The costs by name; set it to any form that ``cost=`` takes."""
-        return dict(self._costs.models)
-
-    @cost_specification.setter
-    def cost_specification(self, costs: Costs | Specification) -> None:
-        found = costs if isinstance(costs, Specification) else Specification(costs)
-        with torch.no_grad():
-            reference = {n: found.price(n, self.workload_reference) for n in found.models}
-        self._costs, self.reference = found, reference
-
-    def cost_unit(self, name: str | None = None) -> str:
-        """Return the unit of a cost, "" where it has none."""
-        return self._costs.unit(name or self._costs.only())
-
-    def get_cost(
-        self, name: str | None = None, hard: bool = False, relative: bool = False
-    ) -> Tensor:
-        """Return a cost of the present decisions, a scalar.
-
-        Args:
-            name: which cost, if there are several.
-            hard: the cost of what ``export`` returns now, without a gradient; otherwise that of
-                the soft decisions, differentiable in them.
-            relative: divide by the cost of the network before the search.
-
-        Raises:
-            UnknownName: no such cost.
-            SearchError: several costs and no name, or a decision is NaN.
-        """
-        name = self._costs.only() if name is None else name
-        self._costs[name]
-        try:
-            cost = self._costs.price(name, self.workload(hard), None if hard else self._smooth)
-        except ValueError:
-            self.refuse_nan()
-            raise
-        return cost / self.reference[name].to(cost) if relative else cost
-
-    @property
-    def _smooth(self) -> float | None:
-        """How smooth the maximum over engines in a loss is: as the first method says that does."""
-        found = (method.smooth for method in self.each_method())
-        return next((p for p in found if p is not None), None)
-
-    @torch.no_grad()
-    def estimate(self, name: str | None = None, relative: bool = False) -> Tensor:
-        """Return a cost of what ``export`` would return now, off the table, without exporting.
-
-        A hundred times as fast as ``get_cost(hard=True)``, and equal to it unless the smaller
-        network is priced by other formulas, as a convolution left with one group is.
-        """
-        name = self._costs.only() if name is None else name
-        cost = self._costs.price(name, self._table(self.decisions.hard()))
-        return cost / self.reference[name].to(cost) if relative else cost
-
     def workload(self, hard: bool = False) -> Workload:
         """Return the op table: of the soft decisions, or, if hard, of the exported network."""
         if not hard:
@@ -213,15 +152,31 @@ class Search(Trained):
         key = tuple(method.decisions() for method in self.each_method())
         key = (self.alive.hard().numpy().tobytes() if self.channels.n_classes else b"", *key)
         if self._exported is None or self._exported[0] != key:
-            exported = rerun(self.export(), *self._inputs)
+            exported = rerun(self._export(), *self._inputs)
             self._exported = key, exported.workload
         return self._exported[1]
 
-    def export(self) -> nn.Module:
+    def hard_table(self) -> Workload:
+        """Return the op table of what is decided now, without exporting."""
+        return self._table(self.decisions.hard())
+
+    def export(self, form: str = "torch", path: str | Path | None = None) -> nn.Module:
         """Return the network that the present decisions make, of the user's own classes.
 
         Its weights are copies. In evaluation mode it computes what the search computes.
+
+        Args:
+            form: ``"torch"``; of a quantized network also ``"integer"``, an ``IntegerNet`` that
+                computes with whole numbers only, or ``"onnx"``, which also writes a file.
+            path: of that file; it has quantizers and whole weights.
+
+        Raises:
+            SearchError: the form is unknown, a decision is NaN, or there is no such form of an op.
         """
+        model = self._export()
+        return model if form == "torch" else converted(model, form, path, *self._inputs)
+
+    def _export(self) -> nn.Module:
         self.refuse_nan()
         memo = {id(kept): kept for kept in (self.masks, *self.methods)}
         exported = copy.deepcopy(self.model, memo)
@@ -275,6 +230,16 @@ class Search(Trained):
             add_transform(module, attribute, product)
             if attribute == "weight" and is_lean(module):
                 replace_forward(module, LeanForward(product))
+
+    @torch.no_grad()
+    def _before(self, cells: Sequence[Cell]) -> Workload:
+        """Return the table of the network with all its channels, at the highest precisions."""
+        workload = self.traced.workload
+        for method in self.each_method():
+            workload = method.reference(workload)
+        start = self.decisions.soft().detach().clone()
+        start[: self.channels.n_classes] = 1
+        return Table(workload, cells, self._entries)(start)
 
     def _parameter(self, name: str) -> nn.Parameter:
         """Return a parameter as it is stored."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hwcost.search.base import Search
     from hwcost.search.table import Cell
     from hwcost.search.variants import Variant
+    from hwcost.workload import Workload
 
 
 @dataclass
@@ -92,6 +93,10 @@ class Method(nn.Module):
     def variants(self) -> "Mapping[int, Sequence[Variant]]":
         """Return how rows of the traced table run that run in several ways."""
         return {}
+
+    def reference(self, workload: "Workload") -> "Workload":
+        """Return the traced table as it would be without this search; see ``relative`` costs."""
+        return workload
 
     def decisions(self) -> Hashable:
         """Return what an export would be made of; equal values make equal exports."""

@@ -89,9 +89,10 @@ class ODiMOMethod(QuantizedMethod):
     def prepare(self, model: nn.Module, trace: Trace) -> None:
         plain_weights(model)
         self.selection.check(model)
-        found = offers_by_weight(self.platform, trace(model), self.bits)
+        traced = trace(model)
+        found = offers_by_weight(self.platform, traced, self.bits)
         self.offers = {
-            name: self.forms.possible(model, name, offers)
+            name: self.forms.possible(model, traced.recording, name, offers)
             for name, offers in found.items()
             if self._takes(model, name)
         }

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hwcost.errors import SearchError
+from hwcost.recorder_values import Recording
 from hwcost.search.channels import Channels
 from hwcost.search.odimo_offers import LayerOffers
 from hwcost.search.odimo_reorder import Reordering
@@ -49,12 +50,17 @@ class Forms:
         self.method = method
         self.kernels: dict[int, tuple[bool, ...]] = {}
 
-    def possible(self, model: nn.Module, weight: str, found: LayerOffers) -> LayerOffers:
-        """Return what of some offers can be had: other forms of torch's own layers alone."""
+    def possible(
+        self, model: nn.Module, recording: Recording, weight: str, found: LayerOffers
+    ) -> LayerOffers:
+        """Return what of some offers can be had: other forms of torch's own layers alone.
+
+        A weight that other code reads keeps its form.
+        """
         path = weight.rpartition(".")[0]
-        module = model.get_submodule(path)
-        held = len(owners(model, model.get_parameter(weight)))
-        if not found.becomes or (user_class(module) in CONVS and path and held == 1):
+        held = owners(model, model.get_parameter(weight)) if found.becomes else []
+        plain = user_class(model.get_submodule(path)) in CONVS
+        if not found.becomes or (plain and len(held) == 1 and _read_in(recording, weight) == {path}):
             return found
         native = found.becomes == "dense"
         return LayerOffers(tuple(o for o in found.offers if o.depthwise is native))
@@ -145,15 +151,17 @@ class Forms:
         kernel, scales = self.kernel(number), now.scales[number]
         shares = now.weights[number]
         shares = scales.new_ones(scales.shape) if shares is None else shares.expand(scales.shape)
-        at = [i for i, is_depthwise in enumerate(depthwise) if is_depthwise]
-        inner = mixed_weight(kernel, scales[:, at], shares[:, at], [weight.grids[i] for i in at])
-        at = [i for i, is_depthwise in enumerate(depthwise) if not is_depthwise]
-        places = torch.arange(len(dense), device=dense.device)
-        outer = torch.zeros_like(dense)
-        if at:
+
+        def rounded(parameter: Tensor, form: bool) -> Tensor:
+            at = [i for i, own in enumerate(depthwise) if own is form]
+            if not at:
+                return torch.zeros_like(parameter)
             grids = [weight.grids[i] for i in at]
-            outer = mixed_weight(dense, scales[:, at], shares[:, at], grids)
-        return outer.index_put((places, places), inner[:, 0].to(outer.dtype), accumulate=True)
+            return mixed_weight(parameter, scales[:, at], shares[:, at], grids)
+
+        places = torch.arange(len(dense), device=dense.device)
+        outer, inner = rounded(dense, False), rounded(kernel, True)[:, 0].to(dense.dtype)
+        return outer.index_put((places, places), inner, accumulate=True)
 
     def scales(self, number: int, of_dense: Tensor, of_depthwise: Tensor) -> Tensor:
         """Return the scales of each option by its own weight, shape ``(channels, options)``."""
@@ -187,6 +195,13 @@ class Forms:
             depthwise = self.depthwise_options(number)
             kept = self.method.kept(number).tolist()
             yield number, [chosen[number][i] in depthwise for i in kept]
+
+
+def _read_in(recording: Recording, weight: str) -> set[str]:
+    """Return the paths of the modules whose code reads a weight."""
+    refs = {ref for ref, name in recording.parameters.items() if name == weight}
+    calls = [call for call in recording.calls if refs & set(call.inputs)]
+    return {recording.scopes[call.scope].path for call in calls}
 
 
 def _diagonal(weight: Tensor) -> Tensor:

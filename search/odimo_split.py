@@ -23,15 +23,20 @@ class SplitConv(nn.Module):
         depthwise: makes each of its channels from one.
         reads: the input of each of these, int64.
         order: which of the channels made, the dense ones first, stands at each place, int64.
+        inputs: how many input channels there are.
     """
 
     reads: Tensor
     order: Tensor
 
     def __init__(
-        self, dense: nn.Module | None, depthwise: nn.Module, reads: Tensor, order: Tensor
+        self, dense: nn.Module | None, depthwise: Any, reads: Tensor, order: Tensor, inputs: int
     ) -> None:
         super().__init__()
+        self.in_channels, self.out_channels, self.groups = inputs, len(order), 1
+        self.kernel_size, self.stride = depthwise.kernel_size, depthwise.stride
+        self.padding, self.dilation = depthwise.padding, depthwise.dilation
+        self.padding_mode = depthwise.padding_mode
         self.dense, self.depthwise = dense, depthwise
         self.register_buffer("reads", reads, persistent=False)
         self.register_buffer("order", order, persistent=False)
@@ -40,9 +45,25 @@ class SplitConv(nn.Module):
         self.first = first if reads.tolist() == list(range(first, first + count)) else -1
         self.in_order = order.tolist() == list(range(len(order)))
 
+    @property
+    def weight(self) -> Tensor:
+        """The weights as one dense convolution would have them."""
+        inner: Tensor = self.depthwise.weight  # type: ignore[assignment]
+        places = torch.arange(len(inner), device=inner.device)
+        full = inner.new_zeros(len(inner), self.in_channels, *inner.shape[2:])
+        full[places, self.reads] = inner[:, 0]
+        parts = [full] if self.dense is None else [self.dense.weight, full]
+        return torch.cat(parts)[self.order]  # type: ignore[arg-type]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias of all channels."""
+        parts = [part.bias for part in (self.dense, self.depthwise) if part is not None]
+        return None if parts[0] is None else torch.cat(parts)[self.order]  # type: ignore[arg-type]
+
     def forward(self, x: Tensor) -> Tensor:
         """Return all channels; the first dimension but one of ``x`` is that of the inputs."""
-        dim = x.dim() - len(self.depthwise.kernel_size) - 1  # type: ignore[arg-type]
+        dim = x.dim() - len(self.kernel_size) - 1
         if self.first < 0:
             read = x.index_select(dim, self.reads)
         else:
@@ -68,7 +89,9 @@ def split(module: Any, kernel: nn.Parameter, depthwise: Sequence[bool], reads: T
     part = _part(module, inner, kernel, len(inner))
     order = torch.cat([outer, inner]).argsort()
     device = kernel.device
-    whole = SplitConv(dense, part, reads[inner].to(device), order.to(device))
+    whole = SplitConv(
+        dense, part, reads[inner].to(device), order.to(device), module.in_channels
+    )
     if dense is None and whole.first == 0 and len(inner) == module.in_channels:
         _move_around(module, part)
         return part

@@ -20,7 +20,8 @@ from hwcost.search.quantized_state import grids_of
 from hwcost.search.quantized_step import BiasTransform, QuantizedStep, WeightTransform, stored
 from hwcost.search.quantized_table import entries_of, variants_of
 from hwcost.search.swap import add_transform, drop_forward, owners
-from hwcost.search.variants import Variant
+from hwcost.search.variants import Variant, expanded
+from hwcost.workload import Workload
 
 if TYPE_CHECKING:
     from hwcost.search.base import Search
@@ -132,6 +133,14 @@ class QuantizedMethod(QuantizedStep):
     def variants(self) -> Mapping[int, Sequence[Variant]]:
         return self._variants
 
+    def reference(self, workload: Workload) -> Workload:
+        assert self._entries is not None
+        best = {
+            row: [_variant(max(self.layers[part.number].options))]
+            for row, part in self._entries.of_row.items()
+        }
+        return expanded(workload, [], best)[0]
+
     def decisions(self) -> Hashable:
         banks = (self.activations, self.weights)
         return tuple(b.chosen().cpu().numpy().tobytes() for b in banks if b is not None)
@@ -162,3 +171,8 @@ class QuantizedMethod(QuantizedStep):
 
     def project(self) -> None:
         self.scales.project()
+
+
+def _variant(option: Option) -> Variant:
+    """Return how a row runs that has one option."""
+    return Variant({"w_bits": float(option.bits)}, engine=option.engine or None)

@@ -2,15 +2,16 @@
 
 import copy
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_flatten, tree_map_only
 
 import hwcost.search
-from hwcost import UnsupportedOp
+from hwcost import PrecisionError, UnsupportedOp
 from hwcost.search import Search
 from tests.searchnets import NETS
 from tests.searchnets_base import Nets, run
@@ -28,16 +29,38 @@ METHODS: dict[str, type[Search]] = {
 #: Methods that decide among branches, and so need nets that have some.
 BRANCHING = {"SuperNet", "PITSuperNet"}
 
-#: What is priced wherever a platform knows all ops.
-COSTS = {
-    "params": "counts:params",
-    "macs": "counts:macs",
-    "memory": "counts:peak_ram",
-    "latency": "gap8_compute:latency",
+#: Methods that quantize, and so fold norms and decide about bits.
+QUANTIZING = {"MPS", "ODiMO"}
+
+#: Method -> the ways in which it is run, by name; others run as they are.
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "MPS": {
+        "layer": {"w_bits": (2, 4, 8), "a_bits": (2, 4, 8)},
+        "channel": {"w_bits": (2, 4, 8), "granularity": "channel"},
+        "removal": {"w_bits": (0, 2, 4, 8), "granularity": "channel"},
+    },
+    "ODiMO": {"diana": {"platform": "diana", "metric": "latency"}},
 }
 
-#: Costs that are no staircases: their slopes are those of their values.
-SMOOTH = ("params", "macs", "memory")
+#: Method and net -> why the net cannot be searched, and what the search says.
+UNSEARCHED: dict[str, dict[str, tuple[str, str]]] = {
+    "MPS": {
+        "Checkpointed": (
+            "torch functions of a block that torch.utils.checkpoint runs again are not seen",
+            "A different number of tensors was saved",
+        ),
+    },
+}
+
+#: What is priced everywhere.
+COSTS = {"params": "counts:params", "macs": "counts:macs", "memory": "counts:peak_ram"}
+
+#: What a method that decides about bits is priced by as well.
+BIT_COSTS = {"weight_bytes": "counts:weight_bytes", "bitops": "counts:bitops"}
+
+#: What is priced where a platform knows all ops and bits; these may be staircases.
+HARDWARE = {"latency": "gap8_compute:latency"}
+BIT_HARDWARE = {"mpic": "mpic:latency", "ne16": "ne16_compute:latency"}
 
 
 class Case(NamedTuple):
@@ -45,17 +68,42 @@ class Case(NamedTuple):
 
     method: str
     net: str
+    variant: str = ""
 
     def __str__(self) -> str:
-        return f"{self.method}-{self.net}"
+        return "-".join(word for word in (self.method, self.variant, self.net) if word)
 
     @property
     def branching(self) -> bool:
         """Whether the method decides among branches."""
         return self.method in BRANCHING
 
+    @property
+    def quantizing(self) -> bool:
+        """Whether the method decides about bits."""
+        return self.method in QUANTIZING
 
-CASES = [Case(m, net) for m in METHODS for net in (CHOICE_NETS if m in BRANCHING else NETS)]
+    @property
+    def costs(self) -> dict[str, str]:
+        """The costs that have a price wherever the method runs."""
+        return COSTS | BIT_COSTS if self.quantizing else COSTS
+
+    @property
+    def hardware(self) -> dict[str, str]:
+        """The costs that have a price on some nets."""
+        return BIT_HARDWARE if self.quantizing else HARDWARE
+
+
+CASES = [
+    Case(method, net, variant)
+    for method in METHODS
+    for variant in VARIANTS.get(method, {"": {}})
+    for net in (CHOICE_NETS if method in BRANCHING else NETS)
+    if net not in UNSEARCHED.get(method, {})
+]
+
+#: Every method in each of its variants, on no net in particular.
+KINDS = list(dict.fromkeys((case.method, case.variant) for case in CASES))
 
 
 def subject(case: Case) -> tuple[nn.Module, Any]:
@@ -65,14 +113,13 @@ def subject(case: Case) -> tuple[nn.Module, Any]:
 
 
 def build(case: Case, model: nn.Module | None = None) -> Search:
-    """Return a new search, in training mode, with all costs of ``COSTS`` that have a price."""
+    """Return a new search, in training mode, with all its costs that have a price."""
     made, example = subject(case)
-    smooth = {name: COSTS[name] for name in SMOOTH}
-    search = METHODS[case.method](model or made, example, cost=smooth)
-    try:
-        search.cost_specification = COSTS
-    except UnsupportedOp:
-        search.cost_specification = smooth
+    options = VARIANTS.get(case.method, {}).get(case.variant, {})
+    search = METHODS[case.method](model or made, example, cost=case.costs, **options)
+    for name, cost in case.hardware.items():
+        with suppress(UnsupportedOp, PrecisionError):
+            search.cost_specification = {**search.cost_specification, name: cost}
     return search
 
 
@@ -90,6 +137,24 @@ def fresh(case: Case, seed: int | None = None) -> Search:
     return search
 
 
+def exact(case: Case, search: Search) -> tuple[Search, Any]:
+    """Return a search, and its example, in which no other order of a sum changes a code.
+
+    A code may be any of two where the last bit of a sum decides: those of float32 often differ,
+    those of float64 never did.
+    """
+    example = given(case)
+    if not case.quantizing:
+        return search, example
+    return search.double(), as_double(example)
+
+
+def as_double(example: Any) -> Any:
+    """Return an example in float64."""
+    floats = (Tensor, lambda x: x.double() if x.is_floating_point() else x)
+    return tree_map_only(*floats, example)
+
+
 @torch.no_grad()
 def randomise(search: Search, seed: int) -> None:
     """Draw all decisions: masks of channels are half alive, kernels have lost some taps."""
@@ -105,7 +170,7 @@ def randomise(search: Search, seed: int) -> None:
 
 @torch.no_grad()
 def decide(search: Search, seed: int) -> None:
-    """Draw decisions of which none is undecided: masks of 0 and 1, one branch of each choice.
+    """Draw decisions of which none is undecided: masks of 0 and 1, one option of each choice.
 
     In every mask something is alive: what a search keeps in an empty one has a share of 0.
     """
@@ -113,13 +178,24 @@ def decide(search: Search, seed: int) -> None:
     for share in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
         for name, parameter in search.named_nas_parameters():
             if name.endswith("logits"):
-                chosen = int(torch.randint(len(parameter), (), generator=draw))
-                parameter.fill_(0.0)[chosen] = 1e4
+                scores = torch.rand(parameter.shape, generator=draw)
+                scores[..., 0] *= 2 * (1 - share)  # the option that may remove a channel
+                chosen = scores.masked_fill(~allowed(search, name), -1).argmax(-1, keepdim=True)
+                parameter.zero_().scatter_(-1, chosen, 1e4)
             else:
                 drawn = torch.rand(parameter.shape, generator=draw) < share
                 parameter.copy_(drawn)
         if torch.equal(search.alive.soft() > 0, search.alive.hard()):
             return
+
+
+def allowed(search: Search, name: str) -> Tensor:
+    """Return which options each choice of some logits has, bool, of their shape."""
+    path, _, _ = name.rpartition(".")
+    logits = dict(search.named_nas_parameters())[name]
+    everything = torch.ones(logits.shape, dtype=torch.bool)
+    found: Tensor = getattr(search.get_submodule(path), "allowed", everything)
+    return found
 
 
 @torch.no_grad()
@@ -135,13 +211,16 @@ def between(search: Search, seed: int) -> None:
             parameter.uniform_(0.01, 0.09, generator=draw)  # sums of them stay below 1
 
 
-def masks(search: Search) -> Iterator[tuple[str, nn.Parameter, slice]]:
-    """Yield every single mask: a name, the parameter that it is in, and where."""
+def masks(search: Search) -> Iterator[tuple[str, nn.Parameter, Any]]:
+    """Yield every single mask or choice: a name, the parameter that it is in, and where."""
     for name, parameter in search.named_nas_parameters():
         path, _, last = name.rpartition(".")
         places = getattr(search.get_submodule(path), "places", {})
         if last == "alpha" and places:
             yield from ((f"{name}[{key}]", parameter, place) for key, place in places.items())
+        elif last == "logits" and parameter.dim() > 1:
+            open_rows = (allowed(search, name).sum(1) > 1).nonzero().flatten().tolist()
+            yield from ((f"{name}[{row}]", parameter, row) for row in open_rows)
         elif parameter.numel():
             yield name, parameter, slice(None)
 
@@ -185,9 +264,14 @@ def task_loss(search: nn.Module, example: Any) -> Tensor:
     return torch.stack([(f - g).square().mean() for f, g in zip(floats, goals, strict=True)]).sum()
 
 
+def smooth(search: Search) -> list[str]:
+    """Return the costs that are no staircases: their slopes are those of their values."""
+    return [name for name in search.cost_specification if name not in HARDWARE | BIT_HARDWARE]
+
+
 def relative_cost(search: Search) -> Tensor:
     """Return the sum of a search's smooth costs, each relative to what it was."""
-    return torch.stack([search.get_cost(name, relative=True) for name in SMOOTH]).sum()
+    return torch.stack([search.get_cost(name, relative=True) for name in smooth(search)]).sum()
 
 
 def train(search: Search, optimizer: torch.optim.Optimizer, example: Any, steps: int) -> None:
