@@ -43,7 +43,8 @@ class Lifted:
 
     ``calls`` is the index of the recorded call that each row stands for, the last where it stands
     for several. ``ops`` is the op of each row: a layer whose channels differ in bits or engine is
-    several rows, and so are layers that engines compute parts of. ``unsplit`` is then the sizes of all its channels, of every row.
+    several rows, and so are layers that engines compute parts of. ``unsplit`` is then the sizes
+    of all its channels, of every row.
     """
 
     kinds: Sequence[str]
@@ -188,8 +189,11 @@ class _Lifting:
         if call.op.name == FAKE_QUANTIZE:
             self.memory.share_all(call.args[0], new)
             return True
-        if call.op.name == ALTERNATIVES or index in self.joins:
+        if call.op.name == ALTERNATIVES or index in self.joins.parts:
             self.memory.share_any(call.inputs, new)
+            return True
+        if index in self.joins.picks:
+            self.memory.share(call.args[0], new)
             return True
         return False
 
@@ -260,7 +264,7 @@ class _Lifting:
         layers = names(self.recording.scopes, self.named)
         whole = [(row, part) for row, parts in enumerate(self.parts) for part in parts]
         rows = [row for row, _ in whole]
-        ops = merged_ops(self.calls, self.joins)
+        ops = merged_ops(self.calls, self.joins.parts)
         unsplit = whole_sizes(self.rows, ops)
         return Lifted(
             kinds=[self.rows[row][0] for row in rows],

@@ -1,8 +1,9 @@
 """Layers that are one op: engines compute parts of its channels, in forms of their own."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 
@@ -13,22 +14,54 @@ from hwcost.tracing_bits import Rounding
 _CONVS = ("aten.convolution", "aten._convolution")
 
 
-def joins(recording: Recording, rounding: Rounding) -> dict[int, tuple[int, ...]]:
-    """Return the calls that only put together what several engines made: call -> their calls.
+class Joins(NamedTuple):
+    """Where the results of several engines become one tensor.
+
+    Attributes:
+        parts: the calls that put results together -> the convolutions that made these.
+        picks: the calls that pick channels for such a convolution alone, or order the channels
+            put together: a matter of addresses.
+    """
+
+    parts: Mapping[int, tuple[int, ...]]
+    picks: frozenset[int]
+
+
+def joins(recording: Recording, rounding: Rounding) -> Joins:
+    """Return the calls that only put together what several engines made.
 
     Each part is a convolution whose weights say by which engines it is computed, others than the
     other parts'; nobody else reads it.
     """
     reads = Counter(ref for call in recording.calls for ref in call.inputs)
     reads.update(recording.outputs)
-    found = {}
+    parts = {}
     for index, call in enumerate(recording.calls):
         if call.op.name == "aten.cat" and len(call.inputs) > 1:
-            parts = tuple(recording.tensors[ref].producer for ref in call.inputs)
+            made = tuple(recording.tensors[ref].producer for ref in call.inputs)
             alone = all(reads[ref] == 1 for ref in call.inputs)
-            if alone and _are_parts([recording.calls[i] for i in parts if i >= 0], rounding):
-                found[index] = parts
-    return found
+            if alone and _are_parts([recording.calls[i] for i in made if i >= 0], rounding):
+                parts[index] = made
+    picks = {index for index in _picks(recording, parts) if _picks_alone(recording, index, reads)}
+    return Joins(parts, frozenset(picks))
+
+
+def _picks(recording: Recording, parts: Mapping[int, tuple[int, ...]]) -> Iterator[int]:
+    """Yield the calls before parts and after what puts them together."""
+    for made in parts.values():
+        for index in made:
+            yield recording.tensors[recording.calls[index].args[0]].producer
+    for index, call in enumerate(recording.calls):
+        if any(recording.tensors[ref].producer in parts for ref in call.inputs):
+            yield index
+
+
+def _picks_alone(recording: Recording, index: int, reads: Counter[Ref]) -> bool:
+    """Whether a call picks channels, for one reader or of what has no other."""
+    if index < 0 or recording.calls[index].op.name != "aten.index_select":
+        return False
+    call = recording.calls[index]
+    return reads[call.outputs[0]] == 1 or reads[call.args[0]] == 1
 
 
 def _are_parts(calls: Sequence[Call], rounding: Rounding) -> bool:

@@ -1,30 +1,17 @@
 """Mappings that need no search, to hold a search against."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from math import comb
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from hwcost.costmodel import CostModel
 from hwcost.errors import UnknownName, suggestion
 from hwcost.search.odimo_mapping import Table
-from hwcost.search.options import Option
+from hwcost.search.odimo_splits import Counts, Splits
 from hwcost.search.summary import readable
-from hwcost.structure import Structure
 from hwcost.workload import Workload
 
 if TYPE_CHECKING:
-    from hwcost.search.odimo import ODiMOMethod
-
-#: How many channels of a layer each of its options gets.
-Counts = tuple[int, ...]
-
-#: At most so many splits of a layer are priced; of more, every second, fourth, ... is.
-MOST_SPLITS = 20_000
+    from hwcost.search.odimo_method import ODiMOMethod
 
 
 @dataclass(frozen=True)
@@ -105,191 +92,23 @@ def baselines(method: "ODiMOMethod", table: Workload, present: Workload) -> Base
         table: the search's, with a row for every engine that can compute an op.
         present: that of the exported network.
     """
-    plans = Splits(method, table.structure)
+    splits = Splits(method, table.structure)
     engines = tuple(method.platform.engines)
     layers = range(len(method.layers))
     found = [
-        plans.baseline(f"all on {engine}", [plans.only(n, engine) for n in layers])
+        _baseline(splits, f"all on {engine}", [splits.only(n, engine) for n in layers])
         for engine in engines
         if all(any(o.engine == engine for o in w.options) for w in method.layers)
     ]
-    whole = [plans.cheapest(number, whole=True) for number in layers]
-    best = [plans.cheapest(number, whole=False) for number in layers]
+    whole = [splits.cheapest(number, whole=True) for number in layers]
+    best = [splits.cheapest(number, whole=False) for number in layers]
     chosen = method.chosen()
-    counts = [plans.counted(n, [chosen[n][i] for i in method.kept(n).tolist()]) for n in layers]
-    now = Baseline(PRESENT, float(method.costs.total(present)), plans.channels(counts))
-    rows = [plans.baseline(BEST_ENGINE, whole), plans.baseline(BEST_SPLIT, best), now]
+    counts = [splits.counted(n, [chosen[n][i] for i in method.kept(n).tolist()]) for n in layers]
+    now = Baseline(PRESENT, float(method.costs.total(present)), splits.channels(counts))
+    rows = [_baseline(splits, BEST_ENGINE, whole), _baseline(splits, BEST_SPLIT, best), now]
     costs = method.costs
     return BaselineTable((*found, *rows), engines, costs.metric.name, costs.unit)
 
 
-@dataclass(frozen=True)
-class Line:
-    """A row of a search's table: one option of a layer, or what has none.
-
-    Attributes:
-        row: its place.
-        op: its op.
-        number: of the layer, -1 without.
-        option: the place of its option among the layer's.
-        part: the share of the layer's channels that the row's op computes.
-    """
-
-    row: int
-    op: int
-    number: int = -1
-    option: int = 0
-    part: float = 1.0
-
-
-class Splits:
-    """Prices splits of layers over engines.
-
-    Args:
-        method: which layers, and their options.
-        structure: of the search's table.
-    """
-
-    def __init__(self, method: "ODiMOMethod", structure: Structure) -> None:
-        self.method, self.structure = method, structure
-        self.lines = tuple(_lines(method, structure))
-
-    def only(self, number: int, engine: str) -> Counts:
-        """Return the counts of a layer that is on one engine."""
-        weight = self.method.layers[number]
-        return tuple(weight.channels * (o.engine == engine) for o in weight.options)
-
-    def counted(self, number: int, chosen: Sequence[Option]) -> Counts:
-        """Return the counts of a layer's options among its channels."""
-        return tuple(list(chosen).count(o) for o in self.method.layers[number].options)
-
-    def channels(self, counts: Sequence[Counts]) -> dict[str, dict[str, int]]:
-        """Return by layer how many channels each engine has."""
-        return {
-            weight.path: {o.engine: n for o, n in zip(weight.options, own, strict=True) if n}
-            for weight, own in zip(self.method.layers, counts, strict=True)
-        }
-
-    def baseline(self, name: str, counts: Sequence[Counts]) -> Baseline:
-        """Return a mapping with its cost."""
-        picks = [(line, self._size(line, counts[line.number])) for line in self.lines]
-        workload = self._table([(line, line.op, size) for line, size in picks if size])
-        return Baseline(name, float(self.method.costs.total(workload)), self.channels(counts))
-
-    def cheapest(self, number: int, whole: bool) -> Counts:
-        """Return the cheapest split of a layer, or, if whole, the cheapest of its engines.
-
-        Of equally cheap ones it is the one with most channels at most bits.
-        """
-        candidates, costs = self._priced[number]
-        allowed = [max(c) == sum(c) for c in candidates] if whole else [True] * len(candidates)
-        masked = costs.masked_fill(~torch.tensor(allowed), torch.inf)
-        first = (masked <= masked.min() * (1 + 1e-12)).int().argmax()
-        return candidates[int(first)]
-
-    @cached_property
-    def _priced(self) -> list[tuple[list[Counts], Tensor]]:
-        """Return the splits of each layer, and the cost of each; priced in one table."""
-        candidates = [
-            list(_splits(weight.channels, len(weight.options))) for weight in self.method.layers
-        ]
-        picks: list[tuple[Line, int, float]] = []
-        starts, ops = [], 0
-        for number, own in enumerate(candidates):
-            lines = [line for line in self.lines if line.number == number]
-            runs = {op: i for i, op in enumerate(dict.fromkeys(line.op for line in lines))}
-            starts.append((ops, len(runs)))
-            for counts in own:
-                sizes = [(line, self._size(line, counts)) for line in lines]
-                picks += [(line, ops + runs[line.op], size) for line, size in sizes if size]
-                ops += len(runs)
-        costs = op_costs(self.method.costs, self._table(picks))
-        found = []
-        for own, (start, runs) in zip(candidates, starts, strict=True):
-            found.append((own, costs[start : start + len(own) * runs].view(len(own), runs).sum(1)))
-        return found
-
-    def _size(self, line: Line, counts: Counts) -> float:
-        """Return how many channels a row has; rows of no layer have all."""
-        return 1.0 if line.number < 0 else counts[line.option] * line.part
-
-    def _table(self, picks: Sequence[tuple[Line, int, float]]) -> Workload:
-        """Return a table of rows with numbers of channels; each is of an op."""
-        return Workload(_selected(self.structure, self.method, picks))
-
-
-def _lines(method: "ODiMOMethod", structure: Structure) -> Iterator[Line]:
-    """Yield every row of a search's table, which has each traced row once for each option."""
-    ops = structure.ops.tolist()
-    variants = method.variants()
-    assert method._entries is not None
-    parts, row, traced = method._entries.of_row, 0, 0
-    while row < len(ops):
-        part = parts.get(traced)
-        for option in range(len(variants.get(traced, (None,)))):
-            if part is None:
-                yield Line(row, ops[row])
-            else:
-                share = (part.stop - part.start) / method.layers[part.number].channels
-                yield Line(row, ops[row], part.number, option, share)
-            row += 1
-        traced += 1
-
-
-def _selected(
-    old: Structure, method: "ODiMOMethod", picks: Sequence[tuple[Line, int, float]]
-) -> Structure:
-    """Return the structure of some rows of another, their channels as given."""
-    rows = torch.tensor([line.row for line, _, _ in picks])
-    whole = {name: column[rows] for name, column in old.traced.items()}
-    sizes = torch.tensor([size for _, _, size in picks], dtype=torch.float64)
-    owned = torch.tensor([line.number >= 0 for line, _, _ in picks])
-    depthwise = owned & (whole["groups"] > 1) & (whole["groups"] == whole["cin"])
-    depthwise &= whole["cout"] == whole["cin"]
-    traced = dict(whole)
-    traced["cout"] = torch.where(owned, sizes, whole["cout"])
-    for name in ("cin", "groups"):
-        traced[name] = torch.where(depthwise, sizes, whole[name])
-    return replace(
-        old,
-        layers=tuple(old.layers[line.row] for line, _, _ in picks),
-        kind_codes=old.kind_codes[rows],
-        traced=traced,
-        ops=torch.tensor([op for _, op, _ in picks]),
-        engines=tuple(old.engines[line.row] for line, _, _ in picks),
-        functions=tuple(old.functions[line.row] for line, _, _ in picks) if old.functions else (),
-        buffers=None,
-        cases=None,
-        unsplit={name: whole[name] for name in ("cin", "cout", "groups")},
-    )
-
-
-def op_costs(model: CostModel, workload: Workload) -> Tensor:
-    """Return what each op costs, shape ``(ops,)``, where rows of one are on different engines."""
-    rows = model.rows(workload).detach()
-    if not model.metric.needs_ops:
-        rows = rows * workload.column("weight")
-    together = "sum" if model.metric.needs_ops or model.metric.engines != "max" else "amax"
-    none = rows.new_zeros(workload.structure.n_ops)
-    return none.scatter_reduce(0, workload.structure.ops, rows, together)
-
-
-def _splits(channels: int, options: int) -> Iterator[Counts]:
-    """Yield the ways to split channels over options, most on the first ones first."""
-    step = 1
-    while comb(channels // step + options - 1, options - 1) > MOST_SPLITS:
-        step *= 2
-    rest = channels % step
-    for counts in _parts(channels // step, options):
-        yield (counts[0] * step + rest, *(count * step for count in counts[1:]))
-    if rest:
-        yield from (tuple(channels * (o == i) for o in range(options)) for i in range(1, options))
-
-
-def _parts(total: int, parts: int) -> Iterator[Counts]:
-    if parts == 1:
-        yield (total,)
-        return
-    for first in range(total, -1, -1):
-        for others in _parts(total - first, parts - 1):
-            yield (first, *others)
+def _baseline(splits: Splits, name: str, counts: Sequence[Counts]) -> Baseline:
+    return Baseline(name, splits.cost(counts), splits.channels(counts))

@@ -30,7 +30,7 @@ from hwcost.search.variants import Variant
 
 if TYPE_CHECKING:
     from hwcost.search.base import Search
-    from hwcost.search.odimo import ODiMOMethod
+    from hwcost.search.odimo_method import ODiMOMethod
 
 #: The parameter of a layer of both forms that holds its depthwise weight, (channels, 1, ...).
 KERNEL = "weight_depthwise"
@@ -60,7 +60,9 @@ class Forms:
         path = weight.rpartition(".")[0]
         held = owners(model, model.get_parameter(weight)) if found.becomes else []
         plain = user_class(model.get_submodule(path)) in CONVS
-        if not found.becomes or (plain and len(held) == 1 and _read_in(recording, weight) == {path}):
+        if not found.becomes or (
+            plain and len(held) == 1 and _read_in(recording, weight) == {path}
+        ):
             return found
         native = found.becomes == "dense"
         return LayerOffers(tuple(o for o in found.offers if o.depthwise is native))
@@ -114,6 +116,18 @@ class Forms:
                     _as_depthwise(v, channels) if v.engine in engines else v for v in found[row]
                 ]
         return changed
+
+    def usual(self, number: int) -> Variant:
+        """Return how a layer runs in the user's network: at most bits, in its own form."""
+        weight = self.method.layers[number]
+        native = self.method.offers[weight.name].becomes == "dense"
+        forms = self.kernels.get(number, (native,) * len(weight.options))
+        pairs = list(zip(weight.options, forms, strict=True))
+        option, depthwise = next((pair for pair in pairs if pair[1] is native), pairs[0])
+        sizes = {"w_bits": float(option.bits)}
+        if depthwise:
+            sizes["groups"] = float(weight.channels)
+        return Variant(sizes, engine=option.engine)
 
     def depthwise_options(self, number: int) -> set[Option]:
         """Return the options of a layer that are depthwise."""

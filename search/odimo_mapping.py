@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -12,7 +13,7 @@ from hwcost.search.summary import aligned, readable
 from hwcost.workload import Workload
 
 if TYPE_CHECKING:
-    from hwcost.search.odimo import ODiMOMethod
+    from hwcost.search.odimo_method import ODiMOMethod
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,6 @@ def _scattered(method: "ODiMOMethod") -> Iterator[str]:
         index = order.index(weight.name, weight.layer.axis, len(method.kept(number)))
         kept = method.kept(number)[index].tolist()
         engines = [chosen[number][i].engine for i in kept]
-        changes = sum(a != b for a, b in zip(engines, engines[1:], strict=False))
+        changes = sum(one != other for one, other in pairwise(engines))
         if changes >= len(set(engines)):
             yield weight.path

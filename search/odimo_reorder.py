@@ -16,7 +16,7 @@ from hwcost.search.channels import Axis, Channels
 from hwcost.search.options import Option
 
 if TYPE_CHECKING:
-    from hwcost.search.odimo import ODiMOMethod
+    from hwcost.search.odimo_method import ODiMOMethod
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""A convolution in two parts, a dense and a depthwise one, that engines compute at the same time."""
+"""A convolution in two parts, a dense and a depthwise one, that engines compute in parallel."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from hwcost.search.quantized_export import Quantizer
 from hwcost.search.swap import AROUND, TRANSFORMS, add_transform, put_around, user_class
-
 
 #: Names of the two parts in a ``SplitConv``.
 PARTS = ("dense", "depthwise")
@@ -48,7 +47,7 @@ class SplitConv(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The weights as one dense convolution would have them."""
-        inner: Tensor = self.depthwise.weight  # type: ignore[assignment]
+        inner: Tensor = self.depthwise.weight
         places = torch.arange(len(inner), device=inner.device)
         full = inner.new_zeros(len(inner), self.in_channels, *inner.shape[2:])
         full[places, self.reads] = inner[:, 0]
@@ -68,7 +67,9 @@ class SplitConv(nn.Module):
             read = x.index_select(dim, self.reads)
         else:
             read = x.narrow(dim, self.first, len(self.reads))
-        found: Tensor = self.depthwise(read)  # before the dense part: who reads ``x`` last is the op
+        found: Tensor = self.depthwise(
+            read
+        )  # before the dense part: who reads ``x`` last is the op
         if self.dense is not None:
             found = torch.cat([self.dense(x), found], dim)
         return found if self.in_order else found.index_select(dim, self.order)
@@ -89,9 +90,7 @@ def split(module: Any, kernel: nn.Parameter, depthwise: Sequence[bool], reads: T
     part = _part(module, inner, kernel, len(inner))
     order = torch.cat([outer, inner]).argsort()
     device = kernel.device
-    whole = SplitConv(
-        dense, part, reads[inner].to(device), order.to(device), module.in_channels
-    )
+    whole = SplitConv(dense, part, reads[inner].to(device), order.to(device), module.in_channels)
     if dense is None and whole.first == 0 and len(inner) == module.in_channels:
         _move_around(module, part)
         return part

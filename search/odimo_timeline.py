@@ -9,7 +9,7 @@ from hwcost.search.summary import readable
 from hwcost.workload import Workload
 
 if TYPE_CHECKING:
-    from hwcost.search.odimo import ODiMOMethod
+    from hwcost.search.odimo_method import ODiMOMethod
 
 #: An op has its layer's name above it if it takes at least this share of the whole time.
 NAMED_SHARE = 0.04

@@ -13,6 +13,7 @@ from torch import nn
 from hwcost.recorder_values import Call, Ref
 from hwcost.search.points_graph import ADDING, FUSED, Graph
 from hwcost.search.sites import Sites
+from hwcost.search.swap import user_class
 
 #: Operators that multiply by a weight -> name of the argument.
 WEIGHTED = {
@@ -32,6 +33,7 @@ class Point:
         positive: whether none of them is ever negative.
         fixed: whether an input or an output of the network is among them.
         given: whether all of them are inputs, about which data may tell more.
+        relus: paths of the layers whose only work is to make them positive, for this point alone.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Point:
     positive: bool
     fixed: bool
     given: bool
+    relus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def find_points(model: nn.Module, sites: Sites) -> Points:
     reached = {value: number for value in wanted if (number := _mark(graph, value)) is not None}
     groups = _groups(graph, reached)
     known: dict[Ref, bool] = {}
-    points = [_point(graph, sites, reached, group, known) for group in groups]
+    points = [_point(model, graph, sites, reached, group, known) for group in groups]
     place = {value: index for index, group in enumerate(groups) for value in group}
     layers = tuple(_layers(model, graph, place))
     missed = tuple(_missed(graph, value) for value in wanted if value not in reached)
@@ -170,6 +173,7 @@ def _weight(graph: Graph, call: Call) -> str | None:
 
 
 def _point(
+    model: nn.Module,
     graph: Graph,
     sites: Sites,
     reached: dict[Ref, int],
@@ -178,13 +182,28 @@ def _point(
 ) -> Point:
     given = [graph.producer(value) is None for value in group]
     numbers = tuple(reached[value] for value in group)
+    positive = all(graph.is_positive(value, known) for value in group)
+    relus = [path for value in group if (path := _relu(model, graph, value)) is not None]
     return Point(
         name=_name(sites, numbers[0]),
         sites=numbers,
-        positive=all(graph.is_positive(value, known) for value in group),
+        positive=positive,
+        relus=tuple(relus) if positive else (),
         fixed=any(given) or any(value in graph.outputs for value in group),
         given=all(given),
     )
+
+
+def _relu(model: nn.Module, graph: Graph, value: Ref) -> str | None:
+    """Return the layer that makes a value, if it is a ReLU that runs once and reads it alone."""
+    call, scopes = graph.producer(value), graph.recording.scopes
+    if call is None or call.op.name not in ("aten.relu", "aten.relu_"):
+        return None
+    path = scopes[call.scope].path
+    once = sum(scope.path == path for scope in scopes) == 1
+    alone = all(len(graph.readers[operand]) == 1 for operand in graph.operands(call))
+    plain = user_class(model.get_submodule(path)) is nn.ReLU
+    return path if once and alone and plain else None
 
 
 def _name(sites: Sites, number: int) -> str:

@@ -11,6 +11,7 @@ from hwcost.search.quantize_mixed import Mixed
 from hwcost.search.quantize_pieces import dense
 from hwcost.search.quantize_scales import QUANTIZERS, Quantizer, ScaleBank
 from hwcost.search.quantize_single import Single
+from hwcost.search.quantize_small import Small, is_small
 from hwcost.search.quantize_weights import WEIGHT_RULES, WeightRule, least_scales
 
 __all__ = [
@@ -99,6 +100,9 @@ def mixed_weight(
         )
     shares = None if shares is None else shares.expand(scales.shape)
     how = Rounding(tuple(grids), learns_inside, clips, axis % w.dim())
+    if shares is not None and is_small(w, scales, how):
+        small: Tensor = Small.apply(dense(w), scales, shares, how)  # type: ignore[no-untyped-call]
+        return small
     out: Tensor = Mixed.apply(dense(w), scales, shares, how)  # type: ignore[no-untyped-call]
     return out
 

@@ -1,15 +1,14 @@
 """The scales of weights: a rule says what one step is worth in each channel."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from hwcost.search.quantize_grids import BIAS, Grid
-from hwcost.search.quantize_pieces import cut, rows
+from hwcost.search.quantize_pieces import rows
 
 #: Bits -> the steps, in standard deviations, at which the grids of ``weight_grid`` have the least
 #: mean squared error on normal and on Laplace weights. Found by minimising the integral of the
@@ -36,30 +35,17 @@ LEAST = 2.0**-60
 class Spread:
     """How far the weights of each channel spread: tensors of shape ``(channels,)``.
 
+    Weights of removed channels and taps are 0; they say nothing.
+
     Args:
         w: rows of weights, shape ``(channels, size)``.
     """
 
     def __init__(self, w: Tensor) -> None:
-        self._rows = w
-
-    @cached_property
-    def largest(self) -> Tensor:
-        """The largest absolute value."""
-        return torch.maximum(self._rows.amax(1), -self._rows.amin(1))
-
-    @cached_property
-    def rms(self) -> Tensor:
-        """The root of the mean square."""
-        norms: Tensor = torch.linalg.vector_norm(self._rows, dim=1)
-        return norms / math.sqrt(self._rows.shape[1])
-
-    @cached_property
-    def tails(self) -> Tensor:
-        """How much the weights are like Laplace's, 0 to 1, times ``rms``; normal ones are not."""
-        mean = torch.cat([part.abs().mean(1) for (part,) in cut(self._rows)])
-        ratio = self.rms / mean.clamp_min_(LEAST)
-        return ratio.sub_(NORMAL).mul_(1 / (LAPLACE - NORMAL)).clamp_(0, 1).mul_(self.rms)
+        self.largest = torch.maximum(w.amax(1), -w.amin(1))
+        count = torch.count_nonzero(w, 1).clamp_min_(1)
+        self.rms = torch.linalg.vector_norm(w, dim=1) / count.sqrt()
+        self.mean = torch.linalg.vector_norm(w, 1, dim=1) / count
 
 
 @dataclass(frozen=True)
@@ -67,15 +53,17 @@ class WeightRule:
     """How scales follow from weights.
 
     Attributes:
-        scales: spread and grid -> scales, shape ``(channels,)``.
         clipping: the most bits at which weights may be beyond the grid's ends.
-        learned: what ``scales`` returns is only where training starts.
+        shaped: whether the step of clipped weights lies between the best for normal and that for
+            Laplace weights, by their rms over mean; if not, it is the best for normal ones.
+        learned: what it returns is only where training starts.
     """
 
-    scales: Callable[[Spread, Grid], Tensor]
     clipping: int = 0
+    shaped: bool = True
     learned: bool = False
 
+    @torch.no_grad()
     def __call__(
         self, w: Tensor, axis: int, grids: Sequence[Grid], least: Tensor | None = None
     ) -> Tensor:
@@ -86,45 +74,48 @@ class WeightRule:
             least: what a channel's scale must be at least, shape ``(channels,)``; see
                 ``least_scales``.
         """
-        with torch.no_grad():
-            spread = Spread(rows(w.detach().float(), axis))
-            return _positive(torch.stack([self.scales(spread, grid) for grid in grids], 1), least)
+        highs, normal, laplace = _constants(tuple(grids), self.clipping, w.device)
+        own = rows(w.detach().float(), axis)
+        if not self.clips(grids):
+            return _positive(torch.maximum(own.amax(1), -own.amin(1))[:, None] / highs, least)
+        spread = Spread(own)
+        steps = normal
+        if self.shaped:
+            ratio = spread.rms / spread.mean.clamp_min(LEAST)
+            share = ((ratio - NORMAL) / (LAPLACE - NORMAL)).clamp_(0, 1)
+            steps = torch.lerp(normal, laplace, share[:, None])
+        scales = torch.minimum(spread.largest[:, None] / highs, steps * spread.rms[:, None])
+        return _positive(scales, least)
 
     def clips(self, grids: Sequence[Grid]) -> bool:
         """Whether some weights may be beyond a grid's ends."""
         return self.learned or any(grid.bits <= self.clipping for grid in grids)
 
 
-def _min_max(spread: Spread, grid: Grid) -> Tensor:
-    return spread.largest / grid.high
+@cache
+def _constants(
+    grids: tuple[Grid, ...], clipping: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return largest codes and the best steps for normal and for Laplace weights, ``(choices,)``.
 
-
-def _gauss(spread: Spread, grid: Grid) -> Tensor:
-    if grid.bits not in BEST_STEPS:
-        return _min_max(spread, grid)
-    return torch.minimum(_min_max(spread, grid), BEST_STEPS[grid.bits][0] * spread.rms)
-
-
-def _shape(spread: Spread, grid: Grid) -> Tensor:
-    """The step for weights between normal and Laplace: their rms over mean says where."""
-    if grid.bits not in BEST_STEPS:
-        return _min_max(spread, grid)
-    normal, laplace = BEST_STEPS[grid.bits]
-    step = torch.add(normal * spread.rms, spread.tails, alpha=laplace - normal)
-    return torch.minimum(_min_max(spread, grid), step)
-
-
-def _auto(spread: Spread, grid: Grid) -> Tensor:
-    return (_shape if grid.bits <= AUTO_CLIPS else _min_max)(spread, grid)
+    The steps are infinite where nothing is clipped.
+    """
+    endless = (float("inf"), float("inf"))
+    clips = [g.bits <= clipping and g.bits in BEST_STEPS for g in grids]
+    best = [BEST_STEPS[g.bits] if c else endless for g, c in zip(grids, clips, strict=True)]
+    # Finite, or the step of a channel of zeros would be none.
+    steps = torch.tensor(best, device=device).clamp_max(1e30)
+    highs = torch.tensor([float(g.high) for g in grids], device=device)
+    return highs, steps[:, 0], steps[:, 1]
 
 
 #: Name -> rule. ``auto`` has the least squared error of all, or nearly, on normal and Laplace
 #: weights at every number of bits.
 WEIGHT_RULES: dict[str, WeightRule] = {
-    "auto": WeightRule(_auto, clipping=AUTO_CLIPS),
-    "minmax": WeightRule(_min_max),
-    "gauss": WeightRule(_gauss, clipping=max(BEST_STEPS)),
-    "lsq": WeightRule(_auto, learned=True),
+    "auto": WeightRule(clipping=AUTO_CLIPS),
+    "minmax": WeightRule(),
+    "gauss": WeightRule(clipping=max(BEST_STEPS), shaped=False),
+    "lsq": WeightRule(clipping=AUTO_CLIPS, learned=True),
 }
 
 

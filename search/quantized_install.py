@@ -14,7 +14,7 @@ from hwcost.search.method import Trace
 from hwcost.search.points import Point, Points, find_points
 from hwcost.search.quantize import QUANTIZERS
 from hwcost.search.sites import Sites, find_sites
-from hwcost.search.swap import AROUND, put_around
+from hwcost.search.swap import AROUND, put_around, replace_forward, user_forward
 
 if TYPE_CHECKING:
     from hwcost.search.quantized import QuantizedMethod
@@ -51,6 +51,8 @@ def install(method: "QuantizedMethod", model: nn.Module, trace: Trace) -> Points
     points = find_points(model, sites)
     for number, point in enumerate(points.points):
         _act(sites, point, PointAction(method, number))
+        for path in point.relus:
+            replace_forward(model.get_submodule(path), Unclipped(method))
     _drop_idle(model, sites.frames)
     return points
 
@@ -87,6 +89,20 @@ class PointAction:
     def __call__(self, module: nn.Module, x: Tensor) -> Tensor:
         """Return it as it is stored."""
         return self.method.quantized(self.number, x)
+
+
+class Unclipped:
+    """Forward of a ReLU whose result is rounded to codes of 0 and more: that clips as well."""
+
+    def __init__(self, method: "QuantizedMethod") -> None:
+        self.method = method
+
+    def __call__(self, module: Any, x: Tensor) -> Tensor:
+        """Return what is rounded next."""
+        if self.method.rounds:
+            return x
+        out: Tensor = user_forward(module)(module, x)
+        return out
 
 
 @torch.no_grad()

@@ -52,6 +52,11 @@ class QuantizedState(Method):
         """Whether an option removes channels; it is then the first."""
         return bool(self.options) and self.options[0].bits == 0
 
+    @property
+    def rounds(self) -> bool:
+        """Whether tensors are rounded now, not traced or observed."""
+        return not self._traced and self._calibration is None
+
     def begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Set the ranges by the first batch, unless data did."""
         if self.calibrated:

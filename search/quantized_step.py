@@ -89,7 +89,7 @@ class QuantizedStep(QuantizedState):
 
     def weight(self, number: int, parameter: Tensor) -> Tensor:
         """Return a weight as its channels store it."""
-        if self._traced or self._calibration is not None:
+        if not self.rounds:
             return parameter
         own, now = self.layers[number], self._current()
         scales = self._weight_scales(number, parameter, now)
@@ -110,7 +110,7 @@ class QuantizedStep(QuantizedState):
     def bias(self, number: int, bias: Tensor) -> Tensor:
         """Return a bias as its layer adds it: rounded where its precision is decided."""
         now = self._current()
-        if self._traced or self._calibration is not None or not now.decided[number]:
+        if not self.rounds or not now.decided[number]:
             return bias
         return quantize_bias(bias, self.bias_scale(number, now))
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 import hwcost.search
-from hwcost import PrecisionError, UnsupportedOp
+from hwcost import CostModel, PrecisionError, UnsupportedOp
 from hwcost.search import Search
 from tests.searchnets import NETS
 from tests.searchnets_base import Nets, run
@@ -119,6 +119,7 @@ def build(case: Case, model: nn.Module | None = None) -> Search:
     search = METHODS[case.method](model or made, example, cost=case.costs, **options)
     for name, cost in case.hardware.items():
         with suppress(UnsupportedOp, PrecisionError):
+            CostModel(*cost.split(":")).total(search.workload())
             search.cost_specification = {**search.cost_specification, name: cost}
     return search
 

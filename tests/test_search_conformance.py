@@ -1,7 +1,7 @@
 """What must hold for every search method on every net, found automatically."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,34 +9,59 @@ import torch
 from torch import Tensor, nn
 
 from hwcost import CostModel, trace
-from hwcost.search import Search
+from hwcost.search import MPS, Search
+from hwcost.search.quantized import QuantizedMethod
 from tests.searchcases import (
     BRANCHING,
     CASES,
-    COSTS,
+    KINDS,
     METHODS,
-    SMOOTH,
+    UNSEARCHED,
     Case,
+    allowed,
+    as_double,
     between,
     build,
     built,
     decide,
     difference,
+    exact,
     fresh,
     given,
     masks,
+    outputs,
     randomise,
     relative_cost,
+    smooth,
     subject,
     task_loss,
 )
+from tests.searchnets import NETS
 
 pytestmark = pytest.mark.filterwarnings("ignore::hwcost.errors.HwcostWarning")
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
+#: Nets on which methods that quantize are tested where that takes long.
+VARIED = {
+    *("Residual", "MobileNet", "ConvNeXt", "CausalTCN", "UNet", "MultiheadAttention"),
+    *("GroupNorms", "ConvLSTM", "InPlace", "Sequences"),
+}
+
+
+def only(wanted: Callable[[Case], bool]) -> pytest.MarkDecorator:
+    """Parametrise over some cases."""
+    return pytest.mark.parametrize("case", [case for case in CASES if wanted(case)], ids=str)
+
+
+#: All nets, but of methods that quantize those in ``VARIED``.
+most_cases = only(lambda case: not case.quantizing or case.net in VARIED)
+
 #: Classes of hwcost that an export may hold, where torch has none that computes the same.
 DOCUMENTED = {"Attention", "PaddedConv1d", "PaddedConv2d", "PaddedConv3d"}
+
+#: What takes the place of a norm that is folded into the layer before it.
+FOLDED = {"Identity"}
 
 #: (method, cost) -> why the soft cost of a decided search is not always that of its export.
 SOFT_DIFFERS = {
@@ -47,15 +72,32 @@ SOFT_DIFFERS = {
 
 @every_case
 def test_the_export_computes_what_the_search_does(case: Case) -> None:
-    search, example = fresh(case), given(case)
+    search, example = exact(case, fresh(case))
     for seed in range(4):
         randomise(search, seed)
         assert difference(search.export(), search, example) <= 1e-5, f"seed {seed}"
 
 
+@only(lambda case: case.quantizing and case.net in VARIED)
+def test_in_float32_hardly_a_code_of_an_export_is_another(case: Case) -> None:
+    search, example = fresh(case, seed=0), given(case)
+    for found, expected in outputs_of(search.export(), search, example):
+        steps = (found - expected).abs() / (expected.abs().max() / 127)
+        assert float((steps > 0.5).float().mean()) <= 0.01
+        assert float(steps.max()) <= 8
+
+
+def outputs_of(model: nn.Module, other: nn.Module, example: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    leaves = (outputs(net, example)[0] for net in (model, other))
+    return ((a, b) for a, b in zip(*leaves, strict=True) if isinstance(a, Tensor))
+
+
 #: With branches, training mixes what an export has only one of.
-without_branches = pytest.mark.parametrize(
-    "case", [case for case in CASES if not case.branching], ids=str
+without_branches = only(lambda case: not case.branching and not case.quantizing)
+
+#: The nets of methods that quantize, once each.
+quantizable_nets = pytest.mark.parametrize(
+    "net", list(dict.fromkeys(case.net for case in CASES if case.method == "MPS"))
 )
 
 
@@ -65,10 +107,25 @@ def test_the_export_trains_as_the_search_does(case: Case) -> None:
     assert difference(search.export(), search, example, training=True) <= 1e-5
 
 
+@quantizable_nets
+def test_the_export_trains_as_the_search_does_with_one_precision(net: str) -> None:
+    model, example = NETS[net]()  # with several, training mixes what an export has one of
+    search = MPS(model, example, w_bits=4, a_bits=8).double()
+    example = as_double(example)
+    assert difference(search.export(), search, example, training=True) <= 1e-5
+
+
 @without_branches
 def test_an_undecided_search_computes_what_the_net_does(case: Case) -> None:
     model, example = subject(case)
     assert difference(fresh(case), model, example) <= 1e-5
+
+
+@quantizable_nets
+def test_at_16_bits_a_net_computes_nearly_what_it_did(net: str) -> None:
+    model, example = NETS[net]()
+    search = MPS(model, example, w_bits=16, a_bits=16, outer_bits=16)
+    assert difference(search.double(), model.double(), as_double(example)) <= 5e-3
 
 
 @every_case
@@ -78,7 +135,8 @@ def test_the_hard_cost_is_that_of_the_export(case: Case) -> None:
         randomise(search, seed)
         workload = trace(search.export(), example)
         for name in search.cost_specification:
-            expected = CostModel(*COSTS[name].split(":")).total(workload)
+            spec = {**case.costs, **case.hardware}[name]
+            expected = CostModel(*spec.split(":")).total(workload)
             assert search.get_cost(name, hard=True) == expected, f"{name}, seed {seed}"
 
 
@@ -88,7 +146,7 @@ def test_the_soft_cost_of_a_decided_search_is_that_of_its_export(case: Case) -> 
     for seed in range(3):
         decide(search, seed)
         for name in search.cost_specification:
-            if (case.method, name) in SOFT_DIFFERS or (name == "latency" and lonely(search)):
+            if (case.method, name) in SOFT_DIFFERS or (name in case.hardware and lonely(search)):
                 continue
             soft, hard = search.get_cost(name), search.get_cost(name, hard=True)
             assert float(soft.detach()) == pytest.approx(float(hard), rel=1e-9), (name, seed)
@@ -111,7 +169,7 @@ def lonely(search: Search) -> bool:
     )
 
 
-@every_case
+@only(lambda case: not case.quantizing)
 def test_masks_cannot_inflate_a_cost(case: Case) -> None:
     search = fresh(case)
     with torch.no_grad():
@@ -124,11 +182,27 @@ def test_masks_cannot_inflate_a_cost(case: Case) -> None:
                 assert search.get_cost(name) <= most * (1 + 1e-9), name
 
 
+@only(lambda case: case.quantizing)
+def test_no_choice_costs_more_than_the_most_bits(case: Case) -> None:
+    search = fresh(case)
+    with torch.no_grad():
+        logits = {n: p for n, p in search.named_nas_parameters() if n.endswith("logits")}
+        for name, parameter in logits.items():
+            options = allowed(search, name) * torch.arange(1, parameter.shape[1] + 1)
+            parameter.zero_().scatter_(1, options.argmax(1, keepdim=True), 1e4)
+        # A tile of ne16 that two precisions share is run twice.
+        full = {n: search.get_cost(n) for n in search.cost_specification if n != "ne16"}
+        for seed in range(2):
+            randomise(search, seed)
+            for name, most in full.items():
+                assert search.get_cost(name) <= most * (1 + 1e-6), name
+
+
 @every_case
 def test_the_task_reaches_every_mask(case: Case) -> None:
     search = fresh(case).train()
     task_loss(search, given(case)).backward()
-    assert not list(untouched(search))
+    assert not set(untouched(search)) - dead(search)
 
 
 @every_case
@@ -139,7 +213,36 @@ def test_the_cost_reaches_every_mask(case: Case) -> None:
             between(search, seed=0)
         search.zero_grad()
         relative_cost(search).backward()
-        assert not list(untouched(search)), f"undecided: {undecided}"
+        missed = [name for name in untouched(search) if name not in unpriced(search)]
+        assert not missed, f"undecided: {undecided}"
+
+
+def dead(search: Search) -> set[str]:
+    """Return the choices of weights whose results the net itself throws away, as a ReLU may.
+
+    A norm that is folded no longer centres what a ReLU reads.
+    """
+    names = set()
+    for number, method in enumerate(search.each_method()):
+        for weight in method.layers if isinstance(method, QuantizedMethod) else ():
+            parameter = dict(search.model.named_parameters())[weight.name]
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            moved = gradient.transpose(0, weight.layer.axis).flatten(1).any(1)
+            moved = moved if weight.by_channel else moved.any()[None]
+            rows = (~moved).nonzero().flatten() + weight.rows.start
+            names |= {f"methods.{number}.weights.logits[{row}]" for row in rows.tolist()}
+    return names
+
+
+def unpriced(search: Search) -> set[str]:
+    """Return the choices of tensors that no layer with a weight reads: they have no bitops."""
+    names = set()
+    for number, method in enumerate(search.each_method()):
+        if isinstance(method, QuantizedMethod):
+            read = {weight.layer.point for weight in method.layers}
+            free = set(range(len(method.plans))) - read
+            names |= {f"methods.{number}.activations.logits[{point}]" for point in free}
+    return names
 
 
 def untouched(search: Search) -> Iterator[str]:
@@ -152,12 +255,12 @@ def untouched(search: Search) -> Iterator[str]:
             yield name
 
 
-@every_case
+@most_cases
 def test_slopes_of_costs_are_their_finite_differences(case: Case) -> None:
     search = fresh(case).double()
     between(search, seed=3)
     parameters = dict(search.named_nas_parameters())
-    for cost in SMOOTH:
+    for cost in smooth(search):
         search.zero_grad()
         value = search.get_cost(cost, relative=True)
         if value.requires_grad:  # the peak of memory may be where nothing is searched
@@ -222,15 +325,17 @@ def test_an_export_is_of_the_users_classes(case: Case) -> None:
     own: dict[str, set[str]] = {}
     for module in model.modules():
         own.setdefault(kind(module), set()).update(vars(module))
+    documented = DOCUMENTED | FOLDED if case.quantizing else DOCUMENTED
+    added = {"_search_around", "_search_transforms"} if case.quantizing else set()
     if case.net != "OnlyAChoice":
         assert kind(exported) == kind(model)
     hooked = max(hooks(module) for module in model.modules())  # a parametrization has one
     for path, module in exported.named_modules():
         assert hooks(module) <= hooked, path
-        if kind(module) in own:
-            assert set(vars(module)) <= own[kind(module)], path
+        if kind(module) in own and not (type(module).__name__ in FOLDED and case.quantizing):
+            assert set(vars(module)) - added <= own[kind(module)], path
         else:
-            assert type(module).__name__ in DOCUMENTED, path
+            assert type(module).__name__ in documented, path
 
 
 def kind(module: nn.Module) -> str:
@@ -264,23 +369,41 @@ def test_an_export_trains_what_the_net_trains(case: Case) -> None:
     if not case.branching:
         for net in (model, exported):
             task_loss(net.train(), example).backward()
-        assert reached(exported) == reached(model)
+        new = {n for n, _ in exported.named_parameters()} - set(trained)  # biases of folded norms
+        gone = set(trained) - {n for n, _ in exported.named_parameters()}
+        assert case.quantizing or not new | gone
+        assert reached(exported) - new == reached(model) - gone
 
 
 def reached(model: nn.Module) -> set[str]:
     return {name for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_most_nets_have_a_price_on_hardware(method: str) -> None:
-    cases = [case for case in CASES if case.method == method]
-    priced = [case for case in cases if "latency" in built(case).cost_specification]
+every_kind = pytest.mark.parametrize(("method", "variant"), KINDS)
+
+
+def cases_of(method: str, variant: str) -> list[Case]:
+    return [case for case in CASES if (case.method, case.variant) == (method, variant)]
+
+
+@every_kind
+def test_most_nets_have_a_price_on_hardware(method: str, variant: str) -> None:
+    cases = cases_of(method, variant)
+    priced = [c for c in cases if c.hardware.keys() & built(c).cost_specification.keys()]
     assert len(priced) >= len(cases) / 2
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_nearly_every_net_has_channels_to_remove(method: str) -> None:
-    cases = [case for case in CASES if case.method == method]
+@every_kind
+def test_nearly_every_net_has_channels_to_remove(method: str, variant: str) -> None:
+    cases = cases_of(method, variant)
     keeping = {case.net for case in cases if not built(case).channels.axes}
     # Their channels are returned, or divided by numbers in the code.
     assert keeping <= {"TupleOutputs", "OnlyAChoice", "Split"}
+
+
+@pytest.mark.parametrize(("method", "net"), [(m, net) for m in UNSEARCHED for net in UNSEARCHED[m]])
+def test_a_net_that_cannot_be_searched_raises(method: str, net: str) -> None:
+    _, message = UNSEARCHED[method][net]
+    model, example = NETS[net]()
+    with pytest.raises(Exception, match=message):
+        task_loss(METHODS[method](model, example).train(), example).backward()

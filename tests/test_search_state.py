@@ -16,6 +16,7 @@ from tests.searchcases import (
     Case,
     build,
     difference,
+    exact,
     fresh,
     given,
     outputs,
@@ -27,7 +28,15 @@ from tests.searchnets_base import run
 
 pytestmark = pytest.mark.filterwarnings("ignore::hwcost.errors.HwcostWarning")
 
+#: Nets on which methods that quantize are tested, each way of their copying.
+VARIED = {
+    *("Residual", "MobileNet", "ConvNeXt", "CausalTCN", "MultiheadAttention", "WeightNorm"),
+    *("GroupNorms", "ConvLSTM", "InPlace", "Sequences"),
+}
+MOST = [case for case in CASES if not case.quantizing or case.net in VARIED]
+
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
+most_cases = pytest.mark.parametrize("case", MOST, ids=str)
 
 
 def on_nets(*names: str) -> pytest.MarkDecorator:
@@ -66,7 +75,7 @@ every_copy = pytest.mark.parametrize(
     ("case", "how"),
     [
         pytest.param(case, how, id=f"{case}-{how}")
-        for case in CASES
+        for case in MOST
         for how in (["deepcopy"] if case.net in STATE_ONLY else COPIES)
     ],
 )
@@ -106,7 +115,8 @@ def test_a_copy_is_a_search_of_its_own(case: Case, how: str) -> None:
     assert all(parameter.grad is None for parameter in search.parameters())
     assert any(parameter.grad is not None for parameter in twin.nas_parameters())
     randomise(twin, 1)
-    assert difference(twin.export(), twin, example) <= 1e-5
+    twin, exact_example = exact(case, twin)
+    assert difference(twin.export(), twin, exact_example) <= 1e-5
     after = search.state_dict()
     assert all(torch.equal(after[key], value) for key, value in before.items())
 
@@ -117,7 +127,7 @@ def test_a_copy_is_a_search_of_its_own(case: Case, how: str) -> None:
 )
 def test_a_resumed_search_goes_on_bit_by_bit(case: Case) -> None:
     first, example = fresh(case, seed=0), given(case)
-    first.sampling.mode = "hard+gumbel" if case.branching else "soft"
+    first.sampling.mode = "hard+gumbel" if case.branching or case.quantizing else "soft"
     optimizer = adam(first)
     train(first, optimizer, example, steps=3)
     state = saved([first.state_dict(), optimizer.state_dict()])
@@ -139,7 +149,7 @@ def adam(search: Search) -> torch.optim.Optimizer:
     return torch.optim.Adam(search.param_groups(lr=1e-2, nas_lr=5e-2))
 
 
-@every_case
+@most_cases
 def test_a_search_trains_at_lower_precision(case: Case) -> None:
     search, example = fresh(case, seed=0), given(case)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -149,6 +159,7 @@ def test_a_search_trains_at_lower_precision(case: Case) -> None:
     loss.backward()
     gradients = [p.grad for p in search.nas_parameters() if p.grad is not None]
     assert gradients and all(bool(gradient.isfinite().all()) for gradient in gradients)
+    search, example = exact(case, search)
     assert difference(search.export(), search, example) <= 1e-5
 
 
@@ -163,9 +174,19 @@ def test_an_export_passes_torch_export(case: Case) -> None:
     assert difference(Program(program.module()), exported, example) <= 1e-5
 
 
+ONNX_NETS = {
+    *("Residual", "ConvNeXt", "CausalTCN", "MultiheadAttention", "Kernels", "Nested", "Series")
+}
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's own
 @pytest.mark.slow
-@on_nets("Residual", "ConvNeXt", "CausalTCN", "MultiheadAttention", "Kernels", "Nested", "Series")
+@pytest.mark.parametrize(
+    "case",
+    # Methods that quantize have an ONNX of their own: tests/test_onnx_export.py.
+    [case for case in CASES if case.net in ONNX_NETS and not case.quantizing],
+    ids=str,
+)
 def test_an_export_passes_onnx(case: Case) -> None:
     for library in ("onnx", "onnxscript"):
         pytest.importorskip(library, reason="the extra 'onnx' is not installed")
