@@ -19,6 +19,7 @@ from hwcost.search.options import LayerQuant, MPSType, get_default_qinfo
 from hwcost.search.pit import PIT
 from hwcost.search.pit_supernet import PITSuperNet
 from hwcost.search.recalibrate import recalibrate_bn
+from hwcost.search.refine import refine
 from hwcost.search.regularizers import DUCCIO, BaseRegularizer, Constraint
 from hwcost.search.supernet import SuperNet
 
@@ -48,4 +49,5 @@ __all__ = [
     "SuperNetModule",
     "get_default_qinfo",
     "recalibrate_bn",
+    "refine",
 ]

@@ -156,6 +156,10 @@ class Search(Priced):
             self._exported = key, exported.workload
         return self._exported[1]
 
+    def table(self, decisions: Tensor) -> Workload:
+        """Return the op table at a vector of decisions, see ``Decisions``."""
+        return self._table(decisions)
+
     def hard_table(self) -> Workload:
         """Return the op table of what is decided now, without exporting."""
         return self._table(self.decisions.hard())

@@ -28,6 +28,9 @@ def plain_weights(model: nn.Module) -> None:
     """Make parametrized weights of layers (weight norm, spectral norm) parameters, in place."""
     for module in list(model.modules()):
         if parametrize.is_parametrized(module, "weight") and isinstance(module, tuple(FOLDING)):
+            # The class is the user's module's too, and torch takes the property away from it.
+            cls = type(module)
+            module.__class__ = type(cls.__name__, cls.__bases__, dict(vars(cls)))
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
 
 

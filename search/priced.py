@@ -28,6 +28,10 @@ class Priced(Trained):
         """Return the op table: of the soft decisions, or, if hard, of the exported network."""
 
     @abstractmethod
+    def table(self, decisions: Tensor) -> Workload:
+        """Return the op table at a vector of decisions."""
+
+    @abstractmethod
     def hard_table(self) -> Workload:
         """Return the op table of what is decided now, without exporting."""
 
@@ -47,6 +51,11 @@ class Priced(Trained):
         with torch.no_grad():
             reference = {n: found.price(n, self.workload_reference) for n in found.models}
         self._costs, self.reference = found, reference
+
+    @torch.no_grad()
+    def price(self, name: str, decisions: Tensor) -> float:
+        """Return a cost at a vector of decisions, off the table."""
+        return float(self._costs.price(name, self.table(decisions)))
 
     def cost_unit(self, name: str | None = None) -> str:
         """Return the unit of a cost, "" where it has none."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hwcost.search.quantize_grids import Rounding
+from hwcost.search.quantize_grids import Grid, Rounding
 from hwcost.search.quantize_pieces import laid_like, rows, unrowed
 
 #: Up to so many elements, times choices.
@@ -23,6 +23,14 @@ def is_small(w: Tensor, scales: Tensor, how: Rounding) -> bool:
     return sizes and plain and not how.learns_inside and not scales.requires_grad
 
 
+def _low(grid: Grid) -> int:
+    return grid.low
+
+
+def _high(grid: Grid) -> int:
+    return grid.high
+
+
 class Small(torch.autograd.Function):
     """Add what each grid makes of ``w``, by shares; keeps what each makes.
 
@@ -34,8 +42,7 @@ class Small(torch.autograd.Function):
         values = rows(w, how.axis)
         steps = scales.to(w.dtype).unsqueeze(2)
         low, high = (
-            w.new_tensor([end(grid) for grid in how.grids]).unsqueeze(1)
-            for end in (lambda grid: grid.low, lambda grid: grid.high)
+            w.new_tensor([end(grid) for grid in how.grids]).unsqueeze(1) for end in (_low, _high)
         )
         # (channels, choices, size)
         parts = (values.unsqueeze(1) / steps).round_().clamp_(low, high).mul_(steps)

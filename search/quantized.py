@@ -18,7 +18,7 @@ from hwcost.search.quantized_now import kept_choice
 from hwcost.search.quantized_pruning import removal
 from hwcost.search.quantized_state import grids_of
 from hwcost.search.quantized_step import BiasTransform, QuantizedStep, WeightTransform, stored
-from hwcost.search.quantized_table import entries_of, variants_of
+from hwcost.search.quantized_table import Slice, entries_of, variants_of
 from hwcost.search.swap import add_transform, drop_forward, owners
 from hwcost.search.variants import Variant, expanded
 from hwcost.workload import Workload
@@ -132,6 +132,21 @@ class QuantizedMethod(QuantizedStep):
 
     def variants(self) -> Mapping[int, Sequence[Variant]]:
         return self._variants
+
+    @property
+    def slices(self) -> tuple[Slice, ...]:
+        """The output channels of weights that rows compute."""
+        assert self._entries is not None
+        return self._entries.slices
+
+    def place(self, part: Slice, option: int) -> int:
+        """Return where the share of a slice at an option stands in the vector of decisions."""
+        assert self._entries is not None
+        return self._entries.start + self._entries.places[part] + option
+
+    def stored(self, number: int) -> nn.Parameter:
+        """Return a weight as it is stored."""
+        return stored(self._model[0], self.layers[number].name)
 
     def reference(self, workload: Workload) -> Workload:
         assert self._entries is not None

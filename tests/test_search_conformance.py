@@ -296,6 +296,7 @@ def test_the_users_model_is_left_alone(case: Case) -> None:
     task_loss(search.train(), example).backward()
     search.export()
     assert look(model) == before
+    assert difference(model, subject(case)[0], example) == 0
     made, _ = subject(case)
     twin = made.state_dict()
     assert all(torch.equal(value, twin[key]) for key, value in model.state_dict().items())
