@@ -20,6 +20,8 @@ def fake_quantize(
     axis: int,
     label: str,
     engines: str,
+    unit: Tensor | None = None,
+    unit_axis: int = 0,
 ) -> Tensor:
     """Return ``clamp(round(x / scale), low, high) * scale``, a new tensor; halves go to even.
 
@@ -34,7 +36,13 @@ def fake_quantize(
         axis: the dimension of the channels; of no meaning where there is one number.
         label: a name, for those who look for it in a recording.
         engines: for weights, the engine that computes each channel, joined by commas, or "".
+        unit: of a sum of products of codes, what one of its units is worth; then the sum is made
+            whole before it is rounded to the scale, as kernels for integers do. Shape ``(1,)``, or
+            ``(channels,)`` along ``unit_axis``.
+        unit_axis: the dimension of the unit's channels.
     """
+    if unit is not None:
+        return _requantized(x, scale, unit, unit_axis, low[0], high[0])
     # Float32 knows no odd codes above 2**24.
     wide = x.double() if max(high) > 2**24 and x.is_floating_point() else x
     steps, floor, ceiling = _along(wide, scale, low, high, axis)
@@ -51,8 +59,23 @@ def _(
     axis: int,
     label: str,
     engines: str,
+    unit: Tensor | None = None,
+    unit_axis: int = 0,
 ) -> Tensor:
     return torch.empty_like(x)
+
+
+def _requantized(
+    x: Tensor, scale: Tensor, unit: Tensor, unit_axis: int, low: int, high: int
+) -> Tensor:
+    """Return a sum of products rounded; its own error, of an addition in floats, is gone."""
+    shape = [1] * x.dim()
+    if unit.numel() > 1:
+        shape[unit_axis] = -1
+    unit = unit.to(x.dtype)
+    whole = (x / unit.view(shape)).round_()
+    codes = whole.mul_((unit / scale.to(x.dtype)).view(shape)).round_()
+    return codes.clamp_(low, high).mul_(scale.to(x.dtype))
 
 
 def _along(
@@ -68,7 +91,7 @@ def _along(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, scale, _, low, high, axis, _, _ = inputs
+    x, scale, _, low, high, axis, *_ = inputs
     ctx.save_for_backward(x, scale)
     ctx.how = low, high, axis
 
@@ -85,7 +108,7 @@ def _straight_through(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         error = torch.where(inside, codes.round() - codes, codes.clamp(floor, ceiling)) * grad
         others = [d for d in range(x.dim()) if scale.numel() == 1 or d != axis % x.dim()]
         of_scale = error.sum(others).reshape(scale.shape).to(scale.dtype)
-    return grad * inside, of_scale, None, None, None, None, None, None
+    return grad * inside, of_scale, *[None] * 8
 
 
 fake_quantize.register_autograd(_straight_through, setup_context=_save)

@@ -67,7 +67,8 @@ def _requantized(b: Builder, whole: Whole, scale: Tensor, low: Tensor, high: Ten
     least = torch.minimum(torch.maximum(low, floor), high)
     most = torch.minimum(torch.maximum(high.clamp(max=INT32), floor), torch.maximum(ceiling, low))
     most = torch.minimum(most, high)
-    ratio = whole.scale / scale.double()
+    # In float32, as kernels have it that multiply by a float: the same sums are rounded up.
+    ratio = (whole.scale.float() / scale.float()).double()
     ends = int(least.min()), int(most.max())
     same = bool((ratio == 1).all()) and least.numel() == most.numel() == 1
     if same and ends[0] <= whole.low and whole.high <= ends[1]:

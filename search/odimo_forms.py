@@ -55,14 +55,14 @@ class Forms:
     ) -> LayerOffers:
         """Return what of some offers can be had: other forms of torch's own layers alone.
 
-        A weight that other code reads keeps its form.
+        A weight that other code reads keeps its form, and so does a layer whose input is padded
+        by another.
         """
         path = weight.rpartition(".")[0]
-        held = owners(model, model.get_parameter(weight)) if found.becomes else []
-        plain = user_class(model.get_submodule(path)) in CONVS
-        if not found.becomes or (
-            plain and len(held) == 1 and _read_in(recording, weight) == {path}
-        ):
+        module = model.get_submodule(path)
+        plain = user_class(module) in CONVS and getattr(module, "padding_mode", "") == "zeros"
+        alone = len(owners(model, model.get_parameter(weight))) == 1
+        if not found.becomes or (plain and alone and _reads_in(recording, weight, path)):
             return found
         native = found.becomes == "dense"
         return LayerOffers(tuple(o for o in found.offers if o.depthwise is native))
@@ -81,7 +81,10 @@ class Forms:
     @torch.no_grad()
     def add_kernels(self, model: nn.Module) -> None:
         """Give layers of both forms a depthwise weight: the diagonal of the dense one."""
-        for path in (*self._paths("dense"), *self._paths("depthwise")):
+        for name, found in self.method.offers.items():
+            if not (found.becomes and any(offer.depthwise for offer in found.offers)):
+                continue
+            path = name.rpartition(".")[0]
             module: Any = model.get_submodule(path)
             dense = module._parameters["weight"]
             kernel = (
@@ -101,9 +104,9 @@ class Forms:
     ) -> dict[int, Sequence[Variant]]:
         """Return how rows run, depthwise where an engine does that; finds ``kernels``."""
         for number, weight in enumerate(self.method.layers):
-            offers = self.method.offers[weight.name]
-            if offers.becomes:
-                depthwise = {offer.option: offer.depthwise for offer in offers.offers}
+            if KERNEL in search.model.get_submodule(weight.path)._parameters:
+                offers = self.method.offers[weight.name].offers
+                depthwise = {offer.option: offer.depthwise for offer in offers}
                 self.kernels[number] = tuple(depthwise[option] for option in weight.options)
         changed = dict(found)
         assert self.method._entries is not None
@@ -121,7 +124,7 @@ class Forms:
         """Return how a layer runs in the user's network: at most bits, in its own form."""
         weight = self.method.layers[number]
         native = self.method.offers[weight.name].becomes == "dense"
-        forms = self.kernels.get(number, (native,) * len(weight.options))
+        forms = self.kernels.get(number, (False,) * len(weight.options))
         pairs = list(zip(weight.options, forms, strict=True))
         option, depthwise = next((pair for pair in pairs if pair[1] is native), pairs[0])
         sizes = {"w_bits": float(option.bits)}
@@ -174,8 +177,8 @@ class Forms:
             return mixed_weight(parameter, scales[:, at], shares[:, at], grids)
 
         places = torch.arange(len(dense), device=dense.device)
-        outer, inner = rounded(dense, False), rounded(kernel, True)[:, 0].to(dense.dtype)
-        return outer.index_put((places, places), inner, accumulate=True)
+        outer, inner = rounded(dense, False), rounded(kernel, True)[:, 0]
+        return outer.index_put((places, places), inner.to(outer.dtype), accumulate=True)
 
     def scales(self, number: int, of_dense: Tensor, of_depthwise: Tensor) -> Tensor:
         """Return the scales of each option by its own weight, shape ``(channels, options)``."""
@@ -211,11 +214,13 @@ class Forms:
             yield number, [chosen[number][i] in depthwise for i in kept]
 
 
-def _read_in(recording: Recording, weight: str) -> set[str]:
-    """Return the paths of the modules whose code reads a weight."""
+def _reads_in(recording: Recording, weight: str, path: str) -> bool:
+    """Whether only the code of a module reads a weight, with inputs that are not padded."""
     refs = {ref for ref, name in recording.parameters.items() if name == weight}
     calls = [call for call in recording.calls if refs & set(call.inputs)]
-    return {recording.scopes[call.scope].path for call in calls}
+    made = [recording.tensors[ref].producer for call in calls for ref in call.args[:1]]
+    padded = any(recording.calls[i].op.name == "aten.constant_pad_nd" for i in made if i >= 0)
+    return not padded and {recording.scopes[call.scope].path for call in calls} == {path}
 
 
 def _diagonal(weight: Tensor) -> Tensor:

@@ -86,7 +86,16 @@ def _tools() -> tuple[Any, dict[Any, Any]]:
     quantizer = onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, 1), NAME, described)
 
     def written(
-        x: Any, scale: Any, bits: Any, low: Any, high: Any, axis: int, label: str, engines: str
+        x: Any,
+        scale: Any,
+        bits: Any,
+        low: Any,
+        high: Any,
+        axis: int,
+        label: str,
+        engines: str,
+        unit: Any = None,
+        unit_axis: int = 0,
     ) -> Any:
         lists = {"bits": list(bits), "low": list(low), "high": list(high)}
         return quantizer(x, scale, **lists, axis=axis, label=label)

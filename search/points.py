@@ -33,6 +33,7 @@ class Point:
         positive: whether none of them is ever negative.
         fixed: whether an input or an output of the network is among them.
         given: whether all of them are inputs, about which data may tell more.
+        sums: by site, the weight of the layer whose sum it holds, through a ReLU at most; or None.
         relus: paths of the layers whose only work is to make them positive, for this point alone.
     """
 
@@ -42,6 +43,7 @@ class Point:
     fixed: bool
     given: bool
     relus: tuple[str, ...] = ()
+    sums: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -189,9 +191,19 @@ def _point(
         sites=numbers,
         positive=positive,
         relus=tuple(relus) if positive else (),
+        sums=tuple(_sum(graph, value) for value in group),
         fixed=any(given) or any(value in graph.outputs for value in group),
         given=all(given),
     )
+
+
+def _sum(graph: Graph, value: Ref) -> str | None:
+    """Return the weight of the layer whose sums a value holds; negative ones may be 0."""
+    call = graph.producer(value)
+    if call is not None and call.op.name in ("aten.relu", "aten.relu_"):
+        value = graph.operands(call)[0]
+        call = graph.producer(value) if graph.is_same(call.inputs[0], value) else None
+    return None if call is None else _weight(graph, call)
 
 
 def _relu(model: nn.Module, graph: Graph, value: Ref) -> str | None:

@@ -145,6 +145,10 @@ class Graph:
         given = {tensors[ref].storage for ref in data}
         return bool(call.outputs) and all(tensors[o].storage in given for o in call.outputs)
 
+    def is_same(self, ref: Ref, value: Ref) -> bool:
+        """Whether a tensor is a value itself, not a view or a copy of it."""
+        return self._same.get(ref) == value
+
     def producer(self, value: Ref) -> Call | None:
         """Return the call that computes a value, None for an input."""
         index = self.recording.tensors[value].producer

@@ -81,6 +81,7 @@ class QuantizedMethod(QuantizedStep):
         self.layers = tuple(self.weights_for(search, self._points))
         if not self.layers:
             raise SearchError(f"{type(search.model).__name__} has no layer to quantize")
+        self.numbers = {weight.name: number for number, weight in enumerate(self.layers)}
         self._make_bank()
         self._removal = removal(self, search.channels)
         if self._removal is not None:

@@ -29,6 +29,8 @@ class Quantizer:
         axis: of the channels.
         label: a name for recordings.
         engines: of each channel, or none.
+        unit: of a sum, name of the buffer with what one of its units is worth.
+        unit_axis: dimension of the sum's channels.
     """
 
     scale: str
@@ -36,12 +38,18 @@ class Quantizer:
     axis: int
     label: str
     engines: tuple[str, ...] = ()
+    unit: str | None = None
+    unit_axis: int = 0
 
     def __call__(self, module: Any, x: Tensor, /) -> Tensor:
         """Return it rounded."""
         bits, low, high = ([getattr(g, n) for g in self.grids] for n in ("bits", "low", "high"))
         scale, engines = module.get_buffer(self.scale), ",".join(self.engines)
-        rounded: Tensor = fake_quantize(x, scale, bits, low, high, self.axis, self.label, engines)
+        unit = None if self.unit is None else module.get_buffer(self.unit)
+        codes = bits, low, high
+        rounded: Tensor = fake_quantize(
+            x, scale, *codes, self.axis, self.label, engines, unit, self.unit_axis
+        )
         return rounded
 
 
@@ -130,21 +138,29 @@ def _around(
 ) -> Around:
     new = Around(old.path, frames, old.root, old.opaque)
     new.calls = old.calls
-    made: dict[int, Quantizer] = {}
+    made: dict[tuple[int, str | None], Quantizer] = {}
     for training, actions in old.actions.items():
         for site, action in actions.items():
             if not isinstance(action, PointAction):
                 continue
-            number = action.number
-            if number not in made:
-                made[number] = _point(method, module, number, now, len(made))
-            new.actions[training][site] = made[number]
+            key = action.number, action.weight
+            if key not in made:
+                made[key] = _point(method, module, action, now, len(made))
+            new.actions[training][site] = made[key]
     return new
 
 
 def _point(
-    method: "QuantizedMethod", module: nn.Module, number: int, now: Now, place: int
+    method: "QuantizedMethod", module: nn.Module, action: PointAction, now: Now, place: int
 ) -> Quantizer:
-    how = now.activations[number]
-    name = _buffer(module, f"scale_{place}" if place else "scale", how.scales[:1])
-    return Quantizer(name, how.grids[:1], 0, method.plans[number].point.name)
+    how = now.activations[action.number]
+    number = f"_{place}" if place else ""
+    name = _buffer(module, f"scale{number}", how.scales[:1])
+    label = method.plans[action.number].point.name
+    unit = method.unit(action.weight, now)
+    if unit is None:
+        return Quantizer(name, how.grids[:1], 0, label)
+    if unit.numel() > 1:
+        unit = unit[method.kept(method.numbers[action.weight]).to(unit.device)]
+    held, axis = _buffer(module, f"unit{number}", unit), method.sum_axis(action.weight)
+    return Quantizer(name, how.grids[:1], 0, label, (), held, axis)

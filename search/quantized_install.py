@@ -50,7 +50,7 @@ def install(method: "QuantizedMethod", model: nn.Module, trace: Trace) -> Points
     sites = find_sites(model, *trace.inputs)
     points = find_points(model, sites)
     for number, point in enumerate(points.points):
-        _act(sites, point, PointAction(method, number))
+        _act(sites, point, method, number)
         for path in point.relus:
             replace_forward(model.get_submodule(path), Unclipped(method))
     _drop_idle(model, sites.frames)
@@ -61,9 +61,10 @@ def _is_plain(module: nn.MultiheadAttention) -> bool:
     return module.bias_k is None and module.bias_v is None and not module.add_zero_attn
 
 
-def _act(sites: Sites, point: Point, action: "PointAction") -> None:
-    for number in point.sites:
+def _act(sites: Sites, point: Point, method: "QuantizedMethod", index: int) -> None:
+    for number, weight in zip(point.sites, point.sums, strict=True):
         around, site = sites.found[number]
+        action = PointAction(method, index, weight)
         around.actions[False][site] = action
         around.actions[True][sites.in_training.get(number, site)] = action
 
@@ -83,12 +84,12 @@ def _drop_idle(model: nn.Module, frames: Frames) -> None:
 class PointAction:
     """Quantizes what a point holds."""
 
-    def __init__(self, method: "QuantizedMethod", number: int) -> None:
-        self.method, self.number = method, number
+    def __init__(self, method: "QuantizedMethod", number: int, weight: str | None) -> None:
+        self.method, self.number, self.weight = method, number, weight
 
-    def __call__(self, module: nn.Module, x: Tensor) -> Tensor:
+    def __call__(self, module: Any, x: Tensor, /) -> Tensor:
         """Return it as it is stored."""
-        return self.method.quantized(self.number, x)
+        return self.method.quantized(self.number, x, self.weight)
 
 
 class Unclipped:

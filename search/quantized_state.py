@@ -35,6 +35,8 @@ class QuantizedState(Method):
         self.weights: ChoiceBank | None = None
         self.signed: list[bool] = []
         self.calibrated = False
+        #: Name of a weight -> its place among the layers.
+        self.numbers: dict[str | None, int] = {}
         #: By point, the places of its precisions in the bank's options.
         self.point_columns: list[tuple[int, ...]] = []
         self._alive: list[Alive] = []

@@ -71,8 +71,14 @@ class QuantizedStep(QuantizedState):
             return self._last  # a checkpointed block runs again
         return self._now or self._compute(self.training)
 
-    def quantized(self, number: int, x: Tensor) -> Tensor:
-        """Return a tensor as its point stores it."""
+    def quantized(self, number: int, x: Tensor, weight: str | None) -> Tensor:
+        """Return a tensor as its point stores it.
+
+        Args:
+            number: of the point.
+            x: the tensor.
+            weight: of the layer whose sums it holds, if it is such.
+        """
         if self._calibration is not None:
             name = self.plans[number].point.name
             self._calibration.observe(name, x)
@@ -83,9 +89,28 @@ class QuantizedStep(QuantizedState):
             bits, step = max(self.plans[number].bits), x.new_full((1,), 2.0**-10)
             rounded: Tensor = fake_quantize(x, step, [bits], [low], [high], 0, str(number), "")
             return rounded
-        how = self._current().activations[number]
+        now = self._current()
+        how = now.activations[number]
+        unit = None if self.training else self.unit(weight, now)
+        if unit is not None:
+            grid, axis = how.grids[0], self.sum_axis(weight)
+            codes = [grid.bits], [grid.low], [grid.high]
+            rounded = fake_quantize(x, how.scales, *codes, 0, "", "", unit, axis)
+            return rounded
         inside = self.plans[number].learns_inside
         return mixed_activation(x, how.scales, how.shares, how.grids, inside)
+
+    def unit(self, weight: str | None, now: Now) -> Tensor | None:
+        """Return what a unit of a layer's sums is worth, None if its operands are no codes."""
+        number = self.numbers.get(weight)
+        if number is None or self.layers[number].layer.point < 0:
+            return None
+        return self.bias_scale(number, now)
+
+    def sum_axis(self, weight: str | None) -> int:
+        """Return the dimension of a layer's output channels in its result, from the end."""
+        spatial = stored(self._model[0], str(weight)).dim() - 2
+        return -1 - spatial
 
     def weight(self, number: int, parameter: Tensor) -> Tensor:
         """Return a weight as its channels store it."""

@@ -2,11 +2,14 @@
 
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
+from torch import nn
 
 pytest.importorskip("matplotlib", reason="the extra 'examples' is not installed")
 pytest.importorskip("sklearn", reason="the extra 'examples' is not installed")
@@ -85,3 +88,52 @@ def test_targets_are_met_by_the_exported_net(example: Any, by: str) -> None:
         share = after.cost(name) / before.cost(name)
         assert share <= 1.02 * float(target.rstrip(" %")) / 100
     assert after.accuracy > 90
+
+
+def test_choices_are_final_before_the_last_epochs(example: Any) -> None:
+    task, quantizing = tiny(example), example("quantizing")
+    data, case = task.load(), task.cases[-1]
+    search = quantizing.quantized(task.net(), case, task.plan, data, seed=0)
+    search.train()
+    soft, hard = (float(search.get_cost(hard=hard).detach()) for hard in (False, True))
+    assert search.sampling.mode == "hard" and hard > 0
+    assert not any(p.requires_grad for p in search.nas_parameters())
+    assert soft < float(search.reference["counts:weight_bytes"])
+
+
+def test_a_table_compares_with_the_first_case(example: Any) -> None:
+    task, quantizing = tiny(example), example("quantizing")
+    rows = quantizing.experiment(task, range(2), workers=1)
+    assert [row.title for row in rows] == ["float", "w8a8", "w2a8", "MPS, strength 1"]
+    assert rows[2].cost("weights") == rows[1].cost("weights") / 4
+    for row in rows:
+        assert len(row.results) == 2 and row.exported == row.accuracy
+    console = Console(width=120)
+    with console.capture() as shown:
+        console.print(quantizing.table(rows, task))
+    assert "25.0%" in shown.get()
+
+
+def test_a_mapping_that_needs_no_search_is_held_from_the_start(example: Any) -> None:
+    glyphs = example("map_glyphs")
+    torch.manual_seed(0)
+    for name in glyphs.BASELINES:
+        search = glyphs.fixed(glyphs.cnn(), torch.zeros(1, 1, 28, 28), name)
+        found = search.baselines()
+        assert found["this search"].cost == pytest.approx(found[name].cost, rel=1e-9)
+
+
+def tiny(example: Any) -> Any:
+    """Return the task of quantize_glyphs with a small network and one font."""
+    glyphs, quantizing = example("quantize_glyphs"), example("quantizing")
+    samples, fonts = example("samples"), example("data_glyphs")
+    split = fonts.split(("DejaVuSans",), 4, torch.Generator().manual_seed(0))
+    return replace(
+        glyphs.TASK,
+        load=lambda: samples.Data("glyph", split, split, tuple(fonts.CLASSES)),
+        net=lambda: nn.Sequential(
+            nn.Conv2d(1, 8, 7, 4), nn.ReLU(), nn.Flatten(), nn.Linear(288, 35)
+        ),
+        cases=(glyphs.plain(8), glyphs.plain(2), glyphs.mixed(1.0)),
+        plan=quantizing.Plan(1, 1, 1),
+    )

@@ -14,9 +14,9 @@ from hwcost.errors import SearchError, UnknownName
 from hwcost.loading import loads
 from hwcost.search.base import Search
 from hwcost.search.odimo import ODiMO, ODiMO_MPS
-from hwcost.search.odimo_method import ODiMOMethod
+from hwcost.search.odimo_method import SMOOTH, ODiMOMethod
 from hwcost.search.odimo_split import SplitConv
-from hwcost.search.pit import PIT
+from hwcost.search.pit import PITMethod
 from tests.searchnets import NETS
 from tests.searchnets_base import run
 
@@ -150,13 +150,14 @@ def test_a_layer_that_no_engine_computes_is_named() -> None:
 def test_an_excluded_layer_stays_in_floating_point() -> None:
     found = search(exclude_names=["stem"])
     assert "stem" not in [weight.path for weight in found.odimo.layers]
-    assert torch.equal(found.export().stem.weight, found.model.stem.weight)  # type: ignore[union-attr]
+    weights = [model.get_parameter("stem.weight") for model in (found.export(), found.model)]
+    assert torch.equal(*weights)
 
 
 def test_names_that_do_not_exist_are_errors() -> None:
     for options in ({"start": {"digitl": 1.0}}, {"w_bits": {"digitl": 8}}):
         with pytest.raises(UnknownName, match="digital"):
-            search(**options)  # type: ignore[arg-type]
+            search(**options)
     with pytest.raises(SearchError, match="no 4-bit weights; known: 2"):
         search(w_bits={"analog": 4})
 
@@ -175,7 +176,8 @@ def test_start_sets_logits() -> None:
 
 def test_the_other_spelling_and_a_method_without_a_model() -> None:
     assert ODiMO_MPS is ODiMO
-    assert isinstance(ODiMO(platform="darkside"), ODiMOMethod)
+    method: object = ODiMO(platform="darkside")  # type: ignore[call-arg]
+    assert isinstance(method, ODiMOMethod)
 
 
 # Costs.
@@ -183,14 +185,15 @@ def test_the_other_spelling_and_a_method_without_a_model() -> None:
 
 def by_hand(found: ODiMO, platform: str | Platform) -> Workload:
     """The table of a mapping, from the user's own network and how many channels are where."""
-    frame = trace(Net().eval(), IMAGE).to_frame().to_dict("records")
+    frame: list[Any] = trace(Net().eval(), IMAGE).to_frame().to_dict("records")
     chosen = dict(zip([w.path for w in found.odimo.layers], found.odimo.chosen(), strict=True))
     depthwise = {"dwe"}
     rows: list[dict[str, Any]] = []
     for op, row in enumerate(frame):
         own = [o.engine for o in chosen.get(row["layer"], [])]
-        for engine in dict.fromkeys(own or [None]):
-            new = {**row, "op": op, "engine": engine}
+        places: list[str | None] = [*dict.fromkeys(own)]
+        for engine in places or [None]:
+            new: dict[str, Any] = {**row, "op": op, "engine": engine}
             if engine is not None:
                 new["cout"] = own.count(engine)
             if row["layer"] == "deep" and platform == "darkside":
@@ -214,7 +217,8 @@ def test_the_hard_cost_is_that_of_a_table_made_by_hand(
     expected = CostModel(target, metric).total(by_hand(found, platform))
     assert found.get_cost(hard=True).item() == pytest.approx(expected.item(), rel=1e-12)
     assert found.estimate().item() == pytest.approx(expected.item(), rel=1e-12)
-    assert CostModel(target, metric).total(trace(found.export(), IMAGE)) == found.get_cost(hard=True)
+    exported = CostModel(target, metric).total(trace(found.export(), IMAGE))
+    assert exported == found.get_cost(hard=True)
 
 
 def test_the_soft_cost_of_certain_choices_is_a_little_above_the_exact_one() -> None:
@@ -224,7 +228,7 @@ def test_the_soft_cost_of_certain_choices_is_a_little_above_the_exact_one() -> N
         for parameter in found.nas_parameters():
             parameter.mul_(100)
     exact, soft = found.get_cost(hard=True).item(), found.get_cost().item()
-    assert exact < soft < exact * 2 ** (1 / found.odimo.smooth)
+    assert exact < soft < exact * 2 ** (1 / SMOOTH)
 
 
 @pytest.mark.parametrize("metric", ["latency", "energy"])
@@ -285,7 +289,8 @@ def test_the_channels_of_an_engine_stand_together() -> None:
     found = search()
     choose(found, "point", ["digital", "analog"] * 3)
     assert all(share.together for share in found.mapping().shares)
-    weights = found.export().point.weight.detach()  # type: ignore[union-attr]
+    point: Any = found.export().get_submodule("point")
+    weights = point.weight.detach()
     levels = [len(channel.unique()) for channel in weights]
     assert [count <= 3 for count in levels] == [False] * 3 + [True] * 3
 
@@ -335,7 +340,9 @@ def test_a_split_is_two_rows_of_one_op() -> None:
     frame = found.workload(hard=True).to_frame()
     rows = frame[frame["layer"].str.startswith("square")]
     assert rows["op"].nunique() == 1
-    pairs = dict(zip(rows["engine"], rows[["cin", "cout", "groups"]].to_numpy().tolist()))
+    pairs = dict(
+        zip(rows["engine"], rows[["cin", "cout", "groups"]].to_numpy().tolist(), strict=True)
+    )
     assert pairs == {"cluster": [8, 5, 1], "dwe": [3, 3, 3]}
 
 
@@ -354,14 +361,32 @@ def test_a_split_holds_the_memory_of_its_whole_result() -> None:
     assert ram.total(found.workload(hard=True)) == whole
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_picking_channels_takes_no_memory(seed: int) -> None:
+    net, given = NETS["Residual"]()
+    found = ODiMO(net, given, "darkside", cost=CostModel("darkside", "peak_ram")).eval()
+    scatter(found, seed)
+    assert not all(share.together for share in found.mapping().shares)
+    assert found.get_cost(hard=True) == found.estimate()
+
+
 def test_a_depthwise_layer_starts_as_it_is() -> None:
     torch.manual_seed(0)
     net = Net().eval()
     deep = search("darkside").model.get_submodule("deep")
-    kernel = deep._parameters["weight_depthwise"]
+    kernel, dense = deep._parameters["weight_depthwise"], deep._parameters["weight"]
     assert kernel is not None
+    assert dense is not None
     assert torch.equal(kernel, net.deep.weight)
-    assert torch.equal(deep._parameters["weight"].diagonal(dim1=0, dim2=1), kernel[:, 0].movedim(0, -1))  # type: ignore[union-attr]
+    assert torch.equal(dense.diagonal(), kernel[:, 0].movedim(0, -1))
+
+
+def test_a_layer_that_only_becomes_dense_has_one_weight() -> None:
+    net, given = NETS["ConvNeXt"]()
+    found = ODiMO(net, given, "darkside")
+    assert not found.odimo.forms.kernels
+    assert not [name for name, _ in found.model.named_parameters() if "depthwise" in name]
+    assert [m.groups for m in found.export().modules() if isinstance(m, nn.Conv2d)] == [1, 1, 1]
 
 
 def test_both_weights_of_a_layer_learn() -> None:
@@ -377,17 +402,18 @@ def test_a_split_tells_its_weights_as_one_convolution() -> None:
     assert isinstance(split, SplitConv)
     x = torch.randn(2, 8, 5, 5)
     own = F.conv2d(x, split.weight, split.bias, padding=1)
-    assert torch.allclose(split.depthwise(x[:, split.reads]), own[:, split.order.argsort()[4:]], atol=1e-5)
+    expected = own[:, split.order.argsort()[4:]]
+    assert torch.allclose(split.depthwise(x[:, split.reads]), expected, atol=1e-5)
 
 
 def test_another_method_may_not_remove_channels_of_such_a_layer() -> None:
     with pytest.raises(SearchError, match="'square' can be dense or depthwise"):
-        Search(Net(), IMAGE, [PIT(), ODiMO(platform="darkside")], cost="darkside:latency")
+        Search(Net(), IMAGE, [PITMethod(), ODiMOMethod("darkside")], cost="darkside:latency")
 
 
 def test_channels_may_be_pruned_and_mapped_together() -> None:
     torch.manual_seed(0)
-    found = Search(Net(), IMAGE, [PIT(), ODiMO()], cost="diana:latency").eval()
+    found = Search(Net(), IMAGE, [PITMethod(), ODiMOMethod()], cost="diana:latency").eval()
     scatter(found)
     assert difference(found) < 1e-5
     assert found.get_cost(hard=True).item() == pytest.approx(found.estimate().item(), rel=1e-9)
@@ -420,7 +446,7 @@ def test_the_mapping_adds_up_to_the_cost() -> None:
 def test_baselines_of_one_engine_are_those_of_every_layer_on_it() -> None:
     found = search(duo())
     table = found.baselines()
-    assert [row.name for row in table.rows][0] == "all on fast"
+    assert table.rows[0].name == "all on fast"
     assert "all on slow" not in [row.name for row in table.rows]
     assert table["all on fast"].cost == found.get_cost(hard=True).item()
     assert table["this search"].cost == found.get_cost(hard=True).item()
@@ -477,7 +503,7 @@ def test_the_timeline_has_a_lane_for_each_engine_and_a_bar_for_each_share(tmp_pa
     assert (tmp_path / "engines.png").stat().st_size > 1000
 
 
-def test_without_matplotlib_the_timeline_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_the_timeline_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(SearchError, match=r"pip install hwcost\[plot\]"):
         search().timeline()
