@@ -15,6 +15,7 @@ from hwcost.search.kernels_padded import PaddedConv1d, PaddedConv2d, PaddedConv3
 from hwcost.search.layers import PITConv1d, PITConv2d, PITConv3d, PITLinear
 from hwcost.search.method import Method
 from hwcost.search.mps import MPS
+from hwcost.search.odimo import ODiMO
 from hwcost.search.options import LayerQuant, MPSType, get_default_qinfo
 from hwcost.search.pit import PIT
 from hwcost.search.pit_supernet import PITSuperNet
@@ -22,6 +23,9 @@ from hwcost.search.recalibrate import recalibrate_bn
 from hwcost.search.refine import refine
 from hwcost.search.regularizers import DUCCIO, BaseRegularizer, Constraint
 from hwcost.search.supernet import SuperNet
+
+#: Another name of ``ODiMO``.
+ODiMO_MPS = ODiMO
 
 __all__ = [
     "DUCCIO",
@@ -34,6 +38,8 @@ __all__ = [
     "LayerQuant",
     "MPSType",
     "Method",
+    "ODiMO",
+    "ODiMO_MPS",
     "PITConv1d",
     "PITConv2d",
     "PITConv3d",

@@ -171,7 +171,7 @@ class ODiMOMethod(QuantizedMethod):
     # The step.
 
     def weight(self, number: int, parameter: Tensor) -> Tensor:
-        if self._traced or self._calibration is not None or number not in self.forms.kernels:
+        if not self.rounds or number not in self.forms.kernels:
             return super().weight(number, parameter)
         now = self._current()
         now.scales[number] = self._weight_scales(number, parameter, now)

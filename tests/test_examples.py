@@ -104,7 +104,7 @@ def test_choices_are_final_before_the_last_epochs(example: Any) -> None:
 def test_a_table_compares_with_the_first_case(example: Any) -> None:
     task, quantizing = tiny(example), example("quantizing")
     rows = quantizing.experiment(task, range(2), workers=1)
-    assert [row.title for row in rows] == ["float", "w8a8", "w2a8", "MPS, strength 1"]
+    assert [row.title for row in rows] == ["float", "w8a8", "w2a8", "MPS at 1"]
     assert rows[2].cost("weights") == rows[1].cost("weights") / 4
     for row in rows:
         assert len(row.results) == 2 and row.exported == row.accuracy

@@ -141,7 +141,7 @@ def test_training_runs_the_mix_and_evaluation_the_choice(granularity: str) -> No
 
 def with_bits(table: Workload, weights: Mapping[str, float], read: Mapping[str, float]) -> Workload:
     """Return a float net's table with the bits of each layer."""
-    w_bits = [weights.get(layer, float("nan")) for layer in table.layers]
+    w_bits = [weights.get(layer, 8.0) for layer in table.layers]
     a_bits = [read.get(layer, 8.0) for layer in table.layers]
     return table.with_precision(w_bits=w_bits, a_bits=a_bits)
 
@@ -305,7 +305,7 @@ def test_several_platforms_price_bits() -> None:
 
 
 def test_bits_without_an_engine_are_an_error_that_names_the_layer() -> None:
-    with pytest.raises(PrecisionError, match="layer '2' .*ne16_compute.*a_bits 8"):
+    with pytest.raises(PrecisionError, match=r"layer '2' .*ne16_compute.*a_bits 8"):
         _ = MPS(net(), X, a_bits=(4, 8), cost="ne16_compute:latency").cost
 
 
@@ -586,7 +586,7 @@ def recounted(search: Search, exported: nn.Module, x: Tensor) -> dict[str, float
     points = method.chosen_bits()
     for number, (layer, options) in enumerate(zip(method.layers, method.chosen(), strict=True)):
         weight, out = dict(exported.named_parameters())[layer.name], results[layer.path]
-        positions = prod(out.shape[2:])
+        positions = len(out) * prod(out.shape[2:])
         kept = method.kept(number).tolist()
         assert len(weight) == out.shape[1] == len(kept)
         for channel, place in zip(weight, kept, strict=True):

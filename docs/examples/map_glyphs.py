@@ -36,7 +36,7 @@ def baseline(mapping: str) -> Case:
 
 def searched(strength: float) -> Case:
     """Return a search over the engine of each channel."""
-    return Case(f"ODiMO, strength {strength:g}", ODiMO, strength)
+    return Case(f"ODiMO at {strength:g}", ODiMO, strength)
 
 
 BASELINES = ("all on digital", "all on analog", "best engine for each layer", "min-cost split")

@@ -20,14 +20,14 @@ def plain(bits: int) -> Case:
 def mixed(strength: float) -> Case:
     """Return a search over the bits of each channel; 0 bits remove it."""
     make = partial(MPS, cost=MEMORY, w_bits=(0, 2, 4, 8), granularity="channel")
-    return Case(f"MPS, strength {strength:g}", make, strength)
+    return Case(f"MPS at {strength:g}", make, strength)
 
 
 TASK = Task(
     load=load_glyphs,
     net=cnn,
     cases=(plain(8), plain(4), plain(2), mixed(0.3), mixed(1.0), mixed(2.0)),
-    costs={"weights": MEMORY, "latency on mpic": "mpic:latency"},
+    costs={"weights": MEMORY, "mpic latency": "mpic:latency"},
 )
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from math import isnan, nan
 from multiprocessing import get_context
 from statistics import mean
 from typing import Any
 
 import torch
+from matplotlib.ticker import EngFormatter
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -82,6 +84,11 @@ class Task:
     costs: Mapping[str, str]
     plan: Plan = Plan()
 
+    @property
+    def models(self) -> dict[str, hwcost.CostModel]:
+        """The costs by name."""
+        return {name: hwcost.CostModel(*text.split(":")) for name, text in self.costs.items()}
+
 
 @dataclass(frozen=True)
 class Result:
@@ -125,7 +132,7 @@ class Row:
 
     def cost(self, name: str) -> float:
         """Mean over the seeds, in the cost's unit; NaN where it has none."""
-        return mean(result.costs.get(name, float("nan")) for result in self.results)
+        return mean(result.costs.get(name, nan) for result in self.results)
 
 
 def quantized(model: nn.Module, case: Case, plan: Plan, data: Data, seed: int) -> Search:
@@ -183,8 +190,7 @@ def run(job: Job) -> tuple[Result, bytes]:
     search = quantized(pickle.loads(job.start), job.case, task.plan, data, job.seed)
     model = search.export().eval()
     table = hwcost.trace(model, data.test.x[:1])
-    models = {name: hwcost.CostModel(*text.split(":")) for name, text in task.costs.items()}
-    costs = {name: cost.total(table).item() for name, cost in models.items()}
+    costs = {name: cost.total(table).item() for name, cost in task.models.items()}
     result = Result(accuracy(search, data.test), accuracy(model, data.test), costs)
     return result, pickle.dumps(model)
 
@@ -215,18 +221,15 @@ def _outcomes(jobs: Sequence[Job], workers: int, title: str) -> list[tuple[Resul
 def table(rows: Sequence[Row], task: Task) -> Table:
     """Return the rows as a table; a cost stands beside its share of the first case's."""
     shown = Table(box=None)
-    for name in ("network", "accuracy", "lowest", "exported"):
-        shown.add_column(name, justify="left" if name == "network" else "right")
-    for name, text in task.costs.items():
-        unit = hwcost.CostModel(*text.split(":")).unit
-        shown.add_column(f"{name} in {unit}", justify="right")
-        shown.add_column("", justify="right")
+    shown.add_column("network")
+    for name in ("accuracy", "exported", *(head for cost in task.costs for head in (cost, ""))):
+        shown.add_column(name, justify="right")
     for row in rows:
-        lowest = min(result.accuracy for result in row.results)
-        cells = [row.title, *(f"{one:.2f} %" for one in (row.accuracy, lowest, row.exported))]
-        for name in task.costs:
+        cells = [row.title, f"{row.accuracy:.2f} %", f"{row.exported:.2f} %"]
+        for name, model in task.models.items():
             cost, first = row.cost(name), rows[1].cost(name)
-            cells += ["", ""] if cost != cost else [f"{cost:.3g}", f"{cost / first:.1%}"]
+            amount = EngFormatter(model.unit, places=1)(cost)
+            cells += ["", ""] if isnan(cost) else [amount, f"{cost / first:.1%}"]
         shown.add_row(*cells)
     return shown
 
