@@ -17,6 +17,7 @@ from hwcost.search.quantized import QuantizedMethod
 from hwcost.search.quantized_layers import Weight, chosen_of
 from hwcost.search.quantized_now import kept_choice
 from hwcost.search.quantized_table import Slice
+from hwcost.search.summary import readable
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Refinement:
 
     def __str__(self) -> str:
         lines = [f"{layer}: {n} channels have more bits" for layer, n in self.raised.items() if n]
-        prices = f"{self.cost}: {self.before:g} -> {self.after:g} {self.unit}".rstrip()
+        before, after = readable(self.before, self.unit), readable(self.after, self.unit)
+        prices = f"{self.cost}: {before} -> {after}"
         return "\n".join([*(lines or ["no channel can have more bits for free"]), prices])
 
 

@@ -124,5 +124,6 @@ def _summary(search: "Search") -> Summary:
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return rows as lines, their columns below one another."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     return ["  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows]

@@ -62,10 +62,10 @@ def bits(search: MPS) -> list[list[int]]:
 @pytest.mark.parametrize("w_bits", [(2, 4, 8), (0, 2, 4, 8)])
 def test_nothing_gets_dearer_or_coarser(cost: str, w_bits: tuple[int, ...]) -> None:
     search = drawn(cost, w_bits, seed=1)
-    before, price = bits(search), float(search.get_cost(hard=True))
+    before, price = sum(bits(search), []), float(search.get_cost(hard=True))
     result = refine(search)
-    after = bits(search)
-    assert all(b <= a for x, y in zip(before, after, strict=True) for b, a in zip(x, y, strict=True))
+    after = sum(bits(search), [])
+    assert all(b <= a for b, a in zip(before, after, strict=True))
     assert float(search.get_cost(hard=True)) == result.after <= price == result.before
 
 
@@ -88,7 +88,8 @@ def test_a_dearer_precision_is_passed_over(tmp_path: Path) -> None:
 
 def test_what_it_says_is_what_the_export_costs() -> None:
     search = drawn("ne16_compute:latency", (2, 4, 8), seed=2)
-    assert f"{float(search.get_cost(hard=True)):g}" in str(refine(search))
+    text = str(refine(search))
+    assert f"{float(search.get_cost(hard=True)):.4g} cycle" in text
 
 
 def test_it_needs_choices_of_bits() -> None:

@@ -14,12 +14,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tests.searchcases import Case, build, given, task_loss
 
-#: Searches that run, all in one pair of processes: with masks, with kernels, with drawn branches.
+#: Searches that run, all in one pair of processes: with masks, kernels, drawn branches, bits.
 SEARCHES = {
     "masks": (Case("PIT", "Residual"), "soft"),
     "kernels": (Case("PIT", "CausalTCN"), "soft"),
     "branches": (Case("SuperNet", "InARow"), "hard+gumbel"),
     "both": (Case("PITSuperNet", "InARow"), "gumbel"),
+    "bits": (Case("MPS", "Residual", "removal"), "gumbel"),
 }
 
 STEPS = 3

@@ -11,9 +11,11 @@ from hwcost import CostModel, HwcostError, TraceError, UnknownName, UnsupportedO
 from hwcost.errors import CostError, SearchError
 from hwcost.search import (
     DUCCIO,
+    MPS,
     PIT,
     BaseRegularizer,
     Choice,
+    LayerQuant,
     PITSuperNet,
     Search,
     SuperNet,
@@ -28,6 +30,26 @@ def net() -> nn.Module:
 
 def volumes() -> nn.Module:
     return nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU(), nn.Conv3d(4, 2, 1))
+
+
+class Fork(nn.Module):
+    """Two layers that read one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.a, self.b = (nn.Conv2d(3, 3, 1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return torch.cat([self.a(x), self.b(x)], 1)
+
+
+def nan_bits() -> Search:
+    search = MPS(net(), X)
+    with torch.no_grad():
+        for parameter in search.nas_parameters():
+            parameter.fill_(float("nan"))
+    return search
 
 
 def no_scalar(workload: Workload) -> Tensor:
@@ -171,6 +193,63 @@ WRONG: dict[str, tuple[Callable[[], Any], type[HwcostError], str]] = {
         UnknownName,
         "did you mean 'counts:params'",
     ),
+    "nothing to quantize": (lambda: MPS(nn.ReLU(), X), SearchError, "ReLU has no layer to quan"),
+    "one bit": (lambda: MPS(net(), X, w_bits=(1, 8)), SearchError, "w_bits holds 1; .*0 or 2 to"),
+    "17 bits": (lambda: MPS(net(), X, w_bits=17), SearchError, "w_bits holds 17"),
+    "half a bit": (lambda: MPS(net(), X, w_bits=(2.5,)), SearchError, r"w_bits holds 2\.5"),  # type: ignore[arg-type]
+    "no bits": (lambda: MPS(net(), X, w_bits=()), SearchError, "w_bits is .*at least one"),
+    "only 0 bits": (
+        lambda: MPS(net(), X, w_bits=0, granularity="channel"),
+        SearchError,
+        "w_bits.* above 0",
+    ),
+    "tensors of 0 bits": (lambda: MPS(net(), X, a_bits=(0, 8)), SearchError, "a_bits holds 0"),
+    "0 bits by layer": (
+        lambda: MPS(net(), X, w_bits=(0, 8)),
+        SearchError,
+        "granularity must be 'channel'",
+    ),
+    "an unknown granularity": (
+        lambda: MPS(net(), X, granularity="chanel"),
+        SearchError,
+        "did you mean 'channel'",
+    ),
+    "bits of no layer": (
+        lambda: MPS(nn.Sequential(net()), X, qinfo={"0.00": LayerQuant()}),
+        UnknownName,
+        r"qinfo: no layer '0\.00'; did you mean '0\.0'",
+    ),
+    "bits that are no LayerQuant": (
+        lambda: MPS(net(), X, qinfo={"default": (2, 8)}),  # type: ignore[dict-item]
+        SearchError,
+        "'default'.*LayerQuant.*tuple",
+    ),
+    "an unknown quantizer": (
+        lambda: MPS(net(), X, qinfo={"default": LayerQuant(activation="patc")}),
+        SearchError,
+        "activation is 'patc'; did you mean 'pact'",
+    ),
+    "an unknown rule": (
+        lambda: MPS(net(), X, qinfo={"default": LayerQuant(weight="minmx")}),
+        SearchError,
+        "weight is 'minmx'; did you mean 'minmax'",
+    ),
+    "readers of one tensor that disagree": (
+        lambda: MPS(Fork(), X, qinfo={"a": LayerQuant((8,), (2,)), "b": LayerQuant((8,), (4,))}),
+        SearchError,
+        "'a', 'b'.* no a_bits in common",
+    ),
+    "no percentile": (
+        lambda: MPS(net(), X).calibrate([X], percentile=0),
+        SearchError,
+        "percentile",
+    ),
+    "data that are not finite": (
+        lambda: MPS(net(), X).calibrate([X / 0]),
+        SearchError,
+        "not finite",
+    ),
+    "NaN bits to price": (lambda: nan_bits().cost, SearchError, "NaN"),
     "a NaN loss": (
         lambda: DUCCIO({"counts:params": 5.0}, task_loss=float("nan"))(PIT(net(), X), 0, 2),
         SearchError,
