@@ -30,8 +30,8 @@ class Joins(NamedTuple):
 def joins(recording: Recording, rounding: Rounding) -> Joins:
     """Return the calls that only put together what several engines made.
 
-    Each part is a convolution whose weights say by which engines it is computed, others than the
-    other parts'; nobody else reads it.
+    Each part is a convolution of channels of the same tensor, whose weights say by which engines
+    it is computed, others than the other parts'; nobody else reads its result.
     """
     reads = Counter(ref for call in recording.calls for ref in call.inputs)
     reads.update(recording.outputs)
@@ -40,7 +40,8 @@ def joins(recording: Recording, rounding: Rounding) -> Joins:
         if call.op.name == "aten.cat" and len(call.inputs) > 1:
             made = tuple(recording.tensors[ref].producer for ref in call.inputs)
             alone = all(reads[ref] == 1 for ref in call.inputs)
-            if alone and _are_parts([recording.calls[i] for i in made if i >= 0], rounding):
+            calls = [recording.calls[i] for i in made if i >= 0]
+            if alone and _are_parts(calls, rounding) and len(_read(recording, calls)) == 1:
                 parts[index] = made
     picks = {index for index in _picks(recording, parts) if _picks_alone(recording, index, reads)}
     return Joins(parts, frozenset(picks))
@@ -62,6 +63,17 @@ def _picks_alone(recording: Recording, index: int, reads: Counter[Ref]) -> bool:
         return False
     call = recording.calls[index]
     return reads[call.outputs[0]] == 1 or reads[call.args[0]] == 1
+
+
+def _read(recording: Recording, calls: Sequence[Call]) -> set[int]:
+    """Return the storages that convolutions read channels of."""
+    found = set()
+    for call in calls:
+        info = recording.tensors[call.args[0]]
+        made = recording.calls[info.producer] if info.producer >= 0 else None
+        picked = made is not None and made.op.name == "aten.index_select"
+        found.add(recording.tensors[made.args[0]].storage if made and picked else info.storage)
+    return found
 
 
 def _are_parts(calls: Sequence[Call], rounding: Rounding) -> bool:

@@ -63,14 +63,14 @@ class MPSMethod(QuantizedMethod):
         self._check()
 
     def _check(self) -> None:
+        check_qinfo(self.qinfo)
         for name, quant in self.qinfo.items():
-            if isinstance(quant, LayerQuant):
-                _known(f"qinfo[{name!r}]: weight", quant.weight, WEIGHT_RULES)
-                _known(f"qinfo[{name!r}]: activation", quant.activation, QUANTIZERS)
-                if 0 in quant.w_bits and self.granularity == "layer":
-                    raise SearchError(
-                        "w_bits holds 0, which removes channels: granularity must be 'channel'"
-                    )
+            _known(f"qinfo[{name!r}]: weight", quant.weight, WEIGHT_RULES)
+            _known(f"qinfo[{name!r}]: activation", quant.activation, QUANTIZERS)
+            if 0 in quant.w_bits and self.granularity == "layer":
+                raise SearchError(
+                    "w_bits holds 0, which removes channels: granularity must be 'channel'"
+                )
 
     def plan_points(self, points: Points) -> list[PointPlan]:
         readers: dict[int, list[str]] = {}

@@ -84,7 +84,7 @@ def layer_quant(qinfo: Qinfo, path: str) -> LayerQuant:
     return fitting[-1] if fitting else qinfo.get("default", LayerQuant())
 
 
-def check_qinfo(qinfo: Qinfo, paths: Sequence[str]) -> None:
+def check_qinfo(qinfo: Qinfo, paths: Sequence[str] | None = None) -> None:
     """Refuse entries that are none, or fit no layer.
 
     Raises:
@@ -94,7 +94,9 @@ def check_qinfo(qinfo: Qinfo, paths: Sequence[str]) -> None:
     for name, found in qinfo.items():
         if not isinstance(found, LayerQuant):
             raise SearchError(f"qinfo[{name!r}] is no LayerQuant but {type(found).__name__}")
-        if name != "default" and not any(fnmatchcase(path, name) for path in paths):
+        if name == "default" or paths is None:
+            continue
+        if not any(fnmatchcase(path, name) for path in paths):
             raise UnknownName(f"qinfo: no layer {name!r}{did_you_mean(name, paths)}")
 
 

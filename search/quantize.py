@@ -9,13 +9,15 @@ from hwcost.search.quantize_calibration import Calibration
 from hwcost.search.quantize_grids import BIAS, Grid, Rounding, activation_grid, weight_grid
 from hwcost.search.quantize_mixed import Mixed
 from hwcost.search.quantize_pieces import dense
-from hwcost.search.quantize_scales import QUANTIZERS, Quantizer, ScaleBank
+from hwcost.search.quantize_scales import HIGHEST, LOWEST, QUANTIZERS, Quantizer, ScaleBank
 from hwcost.search.quantize_single import Single
 from hwcost.search.quantize_small import Small, is_small
 from hwcost.search.quantize_weights import WEIGHT_RULES, WeightRule, least_scales
 
 __all__ = [
     "BIAS",
+    "HIGHEST",
+    "LOWEST",
     "QUANTIZERS",
     "WEIGHT_RULES",
     "Calibration",

@@ -11,6 +11,7 @@ from hwcost.search.choices import ChoiceBank
 from hwcost.search.method import Trace
 from hwcost.search.options import Option
 from hwcost.search.points import Points
+from hwcost.search.quantize import WEIGHT_RULES
 from hwcost.search.quantized_export import exported
 from hwcost.search.quantized_install import PointPlan, install, observed
 from hwcost.search.quantized_layers import Weight, chosen_of
@@ -111,6 +112,7 @@ class QuantizedMethod(QuantizedStep):
 
     def finish(self, search: "Search") -> None:
         self._model = [search.model]
+        self._learn_steps()
         for number, weight in enumerate(self.layers):
             parameter = stored(search.model, weight.name)
             for module, attribute in owners(search.model, parameter):
@@ -179,11 +181,19 @@ class QuantizedMethod(QuantizedStep):
         pairs = zip(self.plans, self.point_columns, chosen, strict=True)
         return [plan.bits[own.index(c)] for plan, own, c in pairs]
 
+    def _learn_steps(self) -> None:
+        """Let scales of weights learn whose rule says so, from where the rule starts them."""
+        now = self._compute(training=False)
+        for number, weight in enumerate(self.layers):
+            if WEIGHT_RULES[weight.rule].learned:
+                start = self._weight_scales(number, self.stored(number).detach(), now)
+                self.steps[str(number)] = nn.Parameter(start.log2())
+
     def knobs(self) -> dict[str, nn.Parameter]:
         return {n: p for n, p in self.named_parameters() if n.endswith("logits")}
 
     def undecayed(self) -> list[nn.Parameter]:
-        return list(self.scales.parameters())
+        return [*self.scales.parameters(), *self.steps.values()]
 
     def project(self) -> None:
         self.scales.project()

@@ -33,6 +33,8 @@ class QuantizedState(Method):
         self.scales = ScaleBank()
         self.activations: ChoiceBank | None = None
         self.weights: ChoiceBank | None = None
+        #: Learned scales of weights, base-2 logarithms, shape (channels, options), by layer.
+        self.steps = nn.ParameterDict()
         self.signed: list[bool] = []
         self.calibrated = False
         #: Name of a weight -> its place among the layers.

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from hwcost.recorder_quantize import fake_quantize
 from hwcost.search.quantize import (
+    HIGHEST,
+    LOWEST,
     WEIGHT_RULES,
     least_scales,
     mixed_activation,
@@ -119,11 +121,16 @@ class QuantizedStep(QuantizedState):
         own, now = self.layers[number], self._current()
         scales = self._weight_scales(number, parameter, now)
         now.scales[number] = scales
-        return mixed_weight(parameter, scales, now.weights[number], own.grids, axis=own.layer.axis)
+        rule = WEIGHT_RULES[own.rule]
+        shares, axis, clips = now.weights[number], own.layer.axis, rule.clips(own.grids)
+        return mixed_weight(parameter, scales, shares, own.grids, axis, rule.learned, clips)
 
     def _weight_scales(self, number: int, parameter: Tensor, now: Now) -> Tensor:
         """Return what one step of each option is worth, shape ``(channels, options)``."""
         own, least = self.layers[number], None
+        if str(number) in self.steps:
+            learned: Tensor = self.steps[str(number)].clamp(LOWEST, HIGHEST).exp2()
+            return learned
         if own.layer.bias is not None and own.layer.point >= 0:
             bias = stored(self._model[0], own.layer.bias).detach()
             step = now.activations[own.layer.point].scales.detach().amin()

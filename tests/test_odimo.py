@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hwcost import CostModel, Platform, Workload, trace, zoo
 from hwcost.errors import SearchError, UnknownName
 from hwcost.loading import loads
+from hwcost.recorder_quantize import fake_quantize
 from hwcost.search.base import Search
 from hwcost.search.odimo import ODiMO, ODiMO_MPS
 from hwcost.search.odimo_method import SMOOTH, ODiMOMethod
@@ -344,6 +345,28 @@ def test_a_split_is_two_rows_of_one_op() -> None:
         zip(rows["engine"], rows[["cin", "cout", "groups"]].to_numpy().tolist(), strict=True)
     )
     assert pairs == {"cluster": [8, 5, 1], "dwe": [3, 3, 3]}
+
+
+class Joined(nn.Module):
+    """Two convolutions on two engines, put together: of one tensor, or of two."""
+
+    def __init__(self, alike: bool) -> None:
+        super().__init__()
+        self.alike = alike
+        self.ours, self.theirs = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        made = []
+        for conv, engine in ((self.ours, "fast"), (self.theirs, "slow")):
+            scale, codes = conv.weight.new_ones(1), ([8], [-127], [127])
+            weight = fake_quantize(conv.weight, scale, *codes, 0, "", engine)
+            made.append(F.conv2d(x if self.alike or engine == "fast" else x + 1, weight))
+        return torch.cat(made, 1)
+
+
+@pytest.mark.parametrize(("alike", "ops"), [(True, 1), (False, 4)])
+def test_only_parts_that_read_the_same_are_one_op(alike: bool, ops: int) -> None:
+    assert trace(Joined(alike), IMAGE).structure.n_ops == ops
 
 
 def test_one_depthwise_channel_is_still_depthwise() -> None:
