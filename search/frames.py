@@ -57,6 +57,7 @@ class Frames:
     _stack: list["_Frame | None"] = field(default_factory=list)
     _calls: Counter[str] = field(default_factory=Counter)
     _mode: "_Watch | None" = None
+    _checkpoints: list[int] = field(default_factory=list)
 
     @contextmanager
     def within(self, frame: "_Frame | None") -> Iterator[None]:
@@ -81,6 +82,21 @@ class Frames:
     def is_watching(self) -> bool:
         """Whether torch functions are seen."""
         return self._mode is not None
+
+    def begin_checkpoint(self) -> None:
+        """Note that what follows runs again on the way back, without the modules around it."""
+        self._checkpoints.append(len(self._stack))
+
+    def end_checkpoint(self) -> None:
+        """End what ``begin_checkpoint`` began."""
+        self._checkpoints.pop()
+
+    def is_seen_again(self, around: "Around") -> bool:
+        """Whether the torch functions of a running module are seen when it runs again."""
+        if not self._checkpoints:
+            return True
+        inside = self._stack[self._checkpoints[-1] :]
+        return any(frame is not None and frame.around is around for frame in inside)
 
     def restart(self) -> None:
         """Count calls from 0 again, unless within a call."""

@@ -85,7 +85,8 @@ def find_points(model: nn.Module, sites: Sites) -> Points:
     """Return what is quantized in a network whose sites are known."""
     graph = Graph(sites.recording)
     wanted = [value for value in graph.made if _is_stored(graph, value)]
-    reached = {value: number for value in wanted if (number := _mark(graph, value)) is not None}
+    found = ((value, _mark(graph, value, sites.hidden)) for value in wanted)
+    reached = {value: number for value, number in found if number is not None}
     groups = _groups(graph, reached)
     known: dict[Ref, bool] = {}
     points = [_point(model, graph, sites, reached, group, known) for group in groups]
@@ -128,10 +129,10 @@ def _is_inside_attention(graph: Graph, value: Ref, readers: Sequence[int]) -> bo
     return products and bool(names & {"_softmax", "_safe_softmax"})
 
 
-def _mark(graph: Graph, value: Ref) -> int | None:
+def _mark(graph: Graph, value: Ref, hidden: frozenset[int]) -> int | None:
     """Return the first site that a value passes as it is."""
-    marks = graph.marks.get(value, [])
-    return marks[0] if marks else None
+    marks = (mark for mark in graph.marks.get(value, []) if mark not in hidden)
+    return next(marks, None)
 
 
 def _groups(graph: Graph, reached: dict[Ref, int]) -> list[list[Ref]]:

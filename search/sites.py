@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hwcost.recorder import record
 from hwcost.recorder_values import Recording
+from hwcost.search.checkpoints import checkpoints_seen
 from hwcost.search.frames import Around, Frames, Site
 from hwcost.search.swap import put_around, user_class
 
@@ -37,6 +38,8 @@ class Sites:
         frames: of the network.
         found: the module around which each site is, and which site it is; a mark has its number.
         recording: a run in evaluation mode with marks.
+        hidden: marks of functions in a checkpointed block of the module's own: when it runs again,
+            the module's code is not seen.
         in_training: the same site in training, by its number, where it is another.
     """
 
@@ -44,6 +47,7 @@ class Sites:
     found: Sequence[tuple[Around, Site]]
     recording: Recording
     in_training: Mapping[int, Site]
+    hidden: frozenset[int] = frozenset()
 
 
 def find_sites(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sites:
@@ -51,11 +55,11 @@ def find_sites(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any])
     frames = Frames(functions=True)
     for path, module in model.named_modules():
         put_around(module, Around(path, frames, not path, _is_opaque(module)))
-    found, recording = _marked(model, frames, args, kwargs, training=False)
-    trained, _ = _marked(model, frames, args, kwargs, training=True)
+    found, recording, hidden = _marked(model, frames, args, kwargs, training=False)
+    trained, _, _ = _marked(model, frames, args, kwargs, training=True)
     for around, site in found:
         around.calls = max(around.calls, site.call + 1)
-    return Sites(frames, found, recording, dict(_moved(found, trained)))
+    return Sites(frames, found, recording, dict(_moved(found, trained)), hidden)
 
 
 def _marked(
@@ -64,19 +68,24 @@ def _marked(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     training: bool,
-) -> tuple[list[tuple[Around, Site]], Recording]:
+) -> tuple[list[tuple[Around, Site]], Recording, frozenset[int]]:
     found: list[tuple[Around, Site]] = []
+    hidden: set[int] = set()
 
     def marker(around: Around, site: Site, x: Tensor) -> Tensor:
         if around.root and site.function == "input" and site.number in (0, -1) and not site.key:
             found.clear()  # another attempt at recording
+            hidden.clear()
+        if site.function and not frames.is_seen_again(around):
+            hidden.add(len(found))
         found.append((around, site))
         marked: Tensor = mark(x, len(found) - 1)
         return marked
 
-    with _marking(frames, marker):
+    seen = checkpoints_seen(frames.begin_checkpoint, frames.end_checkpoint)
+    with _marking(frames, marker), seen:
         recording = record(model, tuple(args), kwargs, training=training)
-    return found, recording
+    return found, recording, frozenset(hidden)
 
 
 @contextmanager

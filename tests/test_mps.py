@@ -237,7 +237,7 @@ def test_removal_has_a_gradient_in_layer_and_reader(layer: str, column: str) -> 
     search = stirred(MPS(net(), X, w_bits=(0, *BITS), granularity="channel"))
     bank, table = inside(search).weights, search.workload()
     assert bank is not None
-    table.column(column)[table.rows_of(layer)].sum().backward()  # type: ignore[no-untyped-call]
+    table.column(column)[table.rows_of(layer)].sum().backward()
     assert bank.logits.grad is not None
     assert bool((bank.logits.grad[:6, 0] < 0).all()) and not bool(bank.logits.grad[6:].any())
 
@@ -338,7 +338,7 @@ def test_the_cost_follows_the_decisions_right_after_a_step(variant: str) -> None
     search = MPS(net(), X, cost="counts:bitops", **VARIANTS[variant])
     optimizer = torch.optim.SGD(search.nas_parameters(), lr=10.0)
     before = search.get_cost(relative=True)
-    before.backward()  # type: ignore[no-untyped-call]
+    before.backward()
     optimizer.step()
     assert float(search.get_cost(relative=True).detach()) < float(before.detach())
 
@@ -349,7 +349,7 @@ def test_a_cost_in_the_loss_lowers_the_bits(variant: str) -> None:
     optimizer = torch.optim.Adam(search.nas_parameters(), lr=0.1)
     for _ in range(40):
         optimizer.zero_grad()
-        search.get_cost(relative=True).backward()  # type: ignore[no-untyped-call]
+        search.get_cost(relative=True).backward()
         optimizer.step()
     assert max(option.bits for own in inside(search).chosen() for option in own) == 2
 
