@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from hwcost.errors import SearchError
 from hwcost.search.alive import Alive
@@ -152,9 +153,20 @@ class Search(Priced):
         key = tuple(method.decisions() for method in self.each_method())
         key = (self.alive.hard().numpy().tobytes() if self.channels.n_classes else b"", *key)
         if self._exported is None or self._exported[0] != key:
-            exported = rerun(self._export(), *self._inputs)
+            exported = rerun(self._export(), *self._example())
             self._exported = key, exported.workload
         return self._exported[1]
+
+    def _example(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the example in the type that the network has now."""
+        like = next((p for p in self.model.parameters() if p.is_floating_point()), None)
+
+        def cast(value: Any) -> Any:
+            floating = isinstance(value, Tensor) and value.is_floating_point()
+            return value.to(like.dtype) if floating and like is not None else value
+
+        args, kwargs = tree_map(cast, self._inputs)
+        return args, kwargs
 
     def table(self, decisions: Tensor) -> Workload:
         """Return the op table at a vector of decisions, see ``Decisions``."""
@@ -178,7 +190,7 @@ class Search(Priced):
             SearchError: the form is unknown, a decision is NaN, or there is no such form of an op.
         """
         model = self._export()
-        return model if form == "torch" else converted(model, form, path, *self._inputs)
+        return model if form == "torch" else converted(model, form, path, *self._example())
 
     def _export(self) -> nn.Module:
         self.refuse_nan()

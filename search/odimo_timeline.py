@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: An op has its layer's name above it if it takes at least this share of the whole time.
 NAMED_SHARE = 0.04
 
+#: Longer paths are cut.
+LONGEST = 24
+
 
 def timeline(method: "ODiMOMethod", workload: Workload, path: str | Path | None = None) -> Any:
     """Return a figure with a lane for each engine, and a bar for all that it does of an op.
@@ -68,6 +71,5 @@ def _draw(axes: Any, table: MappingTable) -> None:
 
 
 def _short(layer: str) -> str:
-    """Return the last parts of a path."""
-    parts = layer.split(".")
-    return layer if len(parts) < 4 else ".".join(parts[-3:])
+    """Return a path, or the last parts of a long one."""
+    return layer if len(layer) <= LONGEST else ".".join(layer.split(".")[-3:])

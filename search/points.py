@@ -130,7 +130,9 @@ def _is_inside_attention(graph: Graph, value: Ref, readers: Sequence[int]) -> bo
 
 
 def _mark(graph: Graph, value: Ref, hidden: frozenset[int]) -> int | None:
-    """Return the first site that a value passes as it is."""
+    """Return the first site that a value passes as it is, if all its readers come after."""
+    if value in graph.bypassed:
+        return None
     marks = (mark for mark in graph.marks.get(value, []) if mark not in hidden)
     return next(marks, None)
 

@@ -67,6 +67,7 @@ class Graph:
         marks: value -> numbers of the marks that lie on it unchanged, in order.
         outputs: values that the network returns.
         made: values that a call computes, in order; inputs come first.
+        bypassed: values that are read past their marks too: changed in place, by their old name.
         stored: storage -> the parameter that lies there.
     """
 
@@ -77,7 +78,9 @@ class Graph:
     marks: dict[Ref, list[int]] = field(default_factory=dict)
     outputs: set[Ref] = field(default_factory=set)
     made: list[Ref] = field(default_factory=list)
+    bypassed: set[Ref] = field(default_factory=set)
     stored: dict[int, str] = field(default_factory=dict)
+    _marked: set[Ref] = field(default_factory=set)
     _same: dict[Ref, Ref] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -105,8 +108,12 @@ class Graph:
             self.data.add(out)
             self.value[out] = self.value[data[0]]
             self._same[out] = self._same[data[0]]
+            self._marked.add(out)
             self.marks.setdefault(self._same[out], []).append(call.args[1])
             return
+        self.bypassed |= {self._same[ref] for ref in data if self._same[ref] in self.marks} - {
+            self._same[ref] for ref in data if ref in self._marked
+        }
         keeps = self.keeps(call, data)
         if not keeps or call.op.name == ALTERNATIVES:
             for value in dict.fromkeys(self.value[ref] for ref in data):

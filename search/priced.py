@@ -50,6 +50,9 @@ class Priced(Trained):
         found = costs if isinstance(costs, Specification) else Specification(costs)
         with torch.no_grad():
             reference = {n: found.price(n, self.workload_reference) for n in found.models}
+            table = self.workload()
+            for name in found.models:
+                found.price(name, table)  # or what it cannot price shows in the middle of training
         self._costs, self.reference = found, reference
 
     @torch.no_grad()

@@ -46,20 +46,22 @@ class Small(torch.autograd.Function):
         )
         # (channels, choices, size)
         parts = (values.unsqueeze(1) / steps).round_().clamp_(low, high).mul_(steps)
+        ctx.type = shares.dtype
         shares = shares.to(w.dtype)
         ctx.save_for_backward(w, parts, shares, steps * high * _SLACK)
         ctx.how = how
-        return unrowed(torch.bmm(shares.unsqueeze(1), parts).squeeze(1), w, how.axis)
+        # No product of matrices: under autocast it would have fewer bits.
+        return unrowed((parts * shares.unsqueeze(2)).sum(1), w, how.axis)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         w, parts, shares, ends = ctx.saved_tensors
         how = ctx.how
-        g = rows(laid_like(grad, w), how.axis)
+        g = rows(laid_like(grad.to(w.dtype), w), how.axis)
         of_shares = None
         if ctx.needs_input_grad[2]:
-            of_shares = torch.bmm(parts, g.unsqueeze(2)).squeeze(2)
+            of_shares = torch.bmm(parts, g.unsqueeze(2)).squeeze(2).to(ctx.type)
         if how.clips:
             inside = (rows(w, how.axis).abs().unsqueeze(1) <= ends).to(w.dtype)
             of_w = torch.bmm(shares.unsqueeze(1), inside).squeeze(1).mul_(g)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from hwcost.errors import SearchError
 from hwcost.search.attention import Attention, slow_path
+from hwcost.search.choice import Choice
 from hwcost.search.fold import fold_norms, plain_weights
 from hwcost.search.frames import Frames
 from hwcost.search.method import Trace
@@ -42,6 +44,11 @@ class PointPlan:
 
 def install(method: "QuantizedMethod", model: nn.Module, trace: Trace) -> Points:
     """Fold norms, make all code visible, and let the method act at every point."""
+    if isinstance(model, Choice):
+        raise SearchError(
+            "a network that is nothing but a Choice cannot be quantized: put it into"
+            " an nn.Sequential"
+        )
     plain_weights(model)
     for module in model.modules():
         if type(module) is nn.MultiheadAttention and _is_plain(module):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ class Weight:
     classes: Tensor
     rule: str
 
-    @property
+    @cached_property
     def grids(self) -> tuple[Grid, ...]:
         """The grid of each option."""
         return tuple(weight_grid(option.bits) for option in self.options)

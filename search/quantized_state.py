@@ -104,6 +104,9 @@ class QuantizedState(Method):
             plan = self.plans[number]
             self.scales.regrid(plan.point.name, grids_of(plan, signed))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_now": None, "_last": None, "_calibration": None}
+
     def get_extra_state(self) -> dict[str, Any]:
         """Return what the ``state_dict`` holds beside parameters."""
         return {"signed": list(self.signed), "calibrated": self.calibrated}

@@ -131,7 +131,7 @@ class QuantizedStep(QuantizedState):
         if str(number) in self.steps:
             learned: Tensor = self.steps[str(number)].clamp(LOWEST, HIGHEST).exp2()
             return learned
-        if own.layer.bias is not None and own.layer.point >= 0:
+        if now.decided[number] and own.layer.bias is not None and own.layer.point >= 0:
             bias = stored(self._model[0], own.layer.bias).detach()
             step = now.activations[own.layer.point].scales.detach().amin()
             least = least_scales(bias, step)

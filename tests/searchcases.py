@@ -24,6 +24,7 @@ METHODS: dict[str, type[Search]] = {
     if isinstance(found := getattr(hwcost.search, name), type)
     and issubclass(found, Search)
     and found is not Search
+    and found.__name__ == name  # an older spelling is the same class
 }
 
 #: Methods that decide among branches, and so need nets that have some.
@@ -50,6 +51,24 @@ UNSEARCHED: dict[str, dict[str, tuple[str, str]]] = {
             "A different number of tensors was saved",
         ),
     },
+    "ODiMO": {
+        "Checkpointed": (
+            "torch functions of a block that torch.utils.checkpoint runs again are not seen",
+            "A different number of tensors was saved",
+        ),
+        **dict.fromkeys(
+            ("UNet", "Transposed", "Volumes"),
+            ("diana has dense convolutions of 1 and 2 dimensions only", "no engine of diana"),
+        ),
+        **dict.fromkeys(
+            (
+                *("HandAttention", "FusedAttention", "MultiheadAttention", "ViT", "ConvLSTM"),
+                *("Encoder-batch-pre", "Encoder-batch-post"),
+                *("Encoder-tokens-pre", "Encoder-tokens-post"),
+            ),
+            ("diana has no attention and no recurrent layers", "diana.*has no formula for"),
+        ),
+    },
 }
 
 #: What is priced everywhere.
@@ -61,6 +80,7 @@ BIT_COSTS = {"weight_bytes": "counts:weight_bytes", "bitops": "counts:bitops"}
 #: What is priced where a platform knows all ops and bits; these may be staircases.
 HARDWARE = {"latency": "gap8_compute:latency"}
 BIT_HARDWARE = {"mpic": "mpic:latency", "ne16": "ne16_compute:latency"}
+ENGINE_HARDWARE = {"latency": "diana:latency", "energy": "diana:energy"}
 
 
 class Case(NamedTuple):
@@ -91,6 +111,8 @@ class Case(NamedTuple):
     @property
     def hardware(self) -> dict[str, str]:
         """The costs that have a price on some nets."""
+        if self.method == "ODiMO":
+            return ENGINE_HARDWARE
         return BIT_HARDWARE if self.quantizing else HARDWARE
 
 
@@ -267,7 +289,8 @@ def task_loss(search: nn.Module, example: Any) -> Tensor:
 
 def smooth(search: Search) -> list[str]:
     """Return the costs that are no staircases: their slopes are those of their values."""
-    return [name for name in search.cost_specification if name not in HARDWARE | BIT_HARDWARE]
+    stairs = HARDWARE | BIT_HARDWARE | ENGINE_HARDWARE
+    return [name for name in search.cost_specification if name not in stairs]
 
 
 def relative_cost(search: Search) -> Tensor:

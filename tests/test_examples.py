@@ -90,6 +90,22 @@ def test_targets_are_met_by_the_exported_net(example: Any, by: str) -> None:
     assert after.accuracy > 90
 
 
+def tiny(example: Any) -> Any:
+    """Return the task of quantize_glyphs with a small network and one font."""
+    glyphs, quantizing = example("quantize_glyphs"), example("quantizing")
+    samples, fonts = example("samples"), example("data_glyphs")
+    split = fonts.split(("DejaVuSans",), 4, torch.Generator().manual_seed(0))
+    return replace(
+        glyphs.TASK,
+        load=lambda: samples.Data("glyph", split, split, tuple(fonts.CLASSES)),
+        net=lambda: nn.Sequential(
+            nn.Conv2d(1, 8, 7, 4), nn.ReLU(), nn.Flatten(), nn.Linear(288, 35)
+        ),
+        cases=(glyphs.plain(8), glyphs.plain(2), glyphs.mixed(1.0)),
+        plan=quantizing.Plan(1, 1, 1),
+    )
+
+
 def test_choices_are_final_before_the_last_epochs(example: Any) -> None:
     task, quantizing = tiny(example), example("quantizing")
     data, case = task.load(), task.cases[-1]
@@ -121,19 +137,3 @@ def test_a_mapping_that_needs_no_search_is_held_from_the_start(example: Any) -> 
         search = glyphs.fixed(glyphs.cnn(), torch.zeros(1, 1, 28, 28), name)
         found = search.baselines()
         assert found["this search"].cost == pytest.approx(found[name].cost, rel=1e-9)
-
-
-def tiny(example: Any) -> Any:
-    """Return the task of quantize_glyphs with a small network and one font."""
-    glyphs, quantizing = example("quantize_glyphs"), example("quantizing")
-    samples, fonts = example("samples"), example("data_glyphs")
-    split = fonts.split(("DejaVuSans",), 4, torch.Generator().manual_seed(0))
-    return replace(
-        glyphs.TASK,
-        load=lambda: samples.Data("glyph", split, split, tuple(fonts.CLASSES)),
-        net=lambda: nn.Sequential(
-            nn.Conv2d(1, 8, 7, 4), nn.ReLU(), nn.Flatten(), nn.Linear(288, 35)
-        ),
-        cases=(glyphs.plain(8), glyphs.plain(2), glyphs.mixed(1.0)),
-        plan=quantizing.Plan(1, 1, 1),
-    )

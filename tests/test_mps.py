@@ -556,7 +556,8 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.b(F.relu(self.a(x)))
+        out: Tensor = self.b(F.relu(self.a(x)))
+        return x + out
 
 
 def drawn(seed: int) -> nn.Sequential:

@@ -84,6 +84,9 @@ most_cases = only(lambda case: not case.quantizing or case.net in VARIED)
 SOFT_DIFFERS = {
     (method, "memory"): "the schedule holds the inputs of branches that are not chosen"
     for method in BRANCHING
+} | {
+    ("ODiMO", metric): "a loss has a smooth maximum over engines, a report the exact one"
+    for metric in ("latency", "energy")
 }
 
 
@@ -211,7 +214,7 @@ def test_masks_cannot_inflate_a_cost(case: Case) -> None:
                 assert search.get_cost(name) <= most * (1 + 1e-9), name
 
 
-@only(lambda case: case.quantizing)
+@only(lambda case: case.method == "MPS")
 def test_no_choice_costs_more_than_the_most_bits(case: Case) -> None:
     search = fresh(case)
     with torch.no_grad():

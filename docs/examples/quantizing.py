@@ -43,8 +43,8 @@ class Plan:
     """
 
     train: int = 8
-    search: int = 6
-    tune: int = 4
+    search: int = 5
+    tune: int = 3
     lr: float = 3e-3
     search_lr: float = 1e-3
     tune_lr: float = 5e-4
@@ -228,8 +228,8 @@ def table(rows: Sequence[Row], task: Task) -> Table:
         cells = [row.title, f"{row.accuracy:.2f} %", f"{row.exported:.2f} %"]
         for name, model in task.models.items():
             cost, first = row.cost(name), rows[1].cost(name)
-            amount = EngFormatter(model.unit, places=1)(cost)
-            cells += ["", ""] if isnan(cost) else [amount, f"{cost / first:.1%}"]
+            written = EngFormatter(model.unit, places=1)
+            cells += ["", ""] if isnan(cost) else [written(cost), f"{cost / first:.1%}"]
         shown.add_row(*cells)
     return shown
 

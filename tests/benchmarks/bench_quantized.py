@@ -14,7 +14,7 @@ import pytest
 
 from hwcost import available
 from hwcost.errors import HwcostError
-from hwcost.search import MPS
+from hwcost.search import MPS, ODiMO
 from tests.benchmarks.bench_search import _batch, _ratio, _saved, _step
 
 LAYER: dict[str, Any] = {"w_bits": (2, 4, 8), "a_bits": (2, 4, 8)}
@@ -65,3 +65,11 @@ def test_cost(platform: str, how: dict[str, Any]) -> None:
         times.append(time.perf_counter() - start)
     best, median = 1e3 * min(times), 1e3 * statistics.median(times)
     print(f"\n{platform}, {how.get('granularity', 'layer')}: {best:.2f} ms, median {median:.2f} ms")
+
+
+def test_step_of_odimo() -> None:
+    model, x = _batch("resnet8")
+    search = ODiMO(model, x[:1], platform="diana")
+    search.calibrate([x])
+    ratio = _ratio(_step(model, x), _step(search, x), ROUNDS["resnet8"])
+    print(f"\nODiMO, resnet8: step {ratio:.2f} of the plain one")
