@@ -45,17 +45,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 
 #: Method and net -> why the net cannot be searched, and what the search says.
 UNSEARCHED: dict[str, dict[str, tuple[str, str]]] = {
-    "MPS": {
-        "Checkpointed": (
-            "torch functions of a block that torch.utils.checkpoint runs again are not seen",
-            "A different number of tensors was saved",
-        ),
-    },
     "ODiMO": {
-        "Checkpointed": (
-            "torch functions of a block that torch.utils.checkpoint runs again are not seen",
-            "A different number of tensors was saved",
-        ),
         **dict.fromkeys(
             ("UNet", "Transposed", "Volumes"),
             ("diana has dense convolutions of 1 and 2 dimensions only", "no engine of diana"),

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hwcost
-from hwcost import CostModel, PrecisionError, Workload, WorkloadError, load, trace
+from hwcost import CostModel, PrecisionError, SearchError, Workload, WorkloadError, load, trace
 from hwcost.loading import available
 from hwcost.search import (
     MPS,
@@ -524,17 +524,7 @@ def test_pit_and_mps_decided_cost_what_their_export_does(name: str) -> None:
         assert float(soft.detach()) == pytest.approx(float(hard), rel=1e-9), cost
 
 
-#: Net -> why it is not exported as it should be.
-WRONG = {"OnlyAChoice": "the quantizers around the whole network go with the choice that it is"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason=WRONG[name])) if name in WRONG else name
-        for name in CHOICE_NETS
-    ],
-)
+@pytest.mark.parametrize("name", [name for name in CHOICE_NETS if name != "OnlyAChoice"])
 def test_branches_and_bits_together_export_what_they_compute(name: str) -> None:
     search, example = joint(CHOICE_NETS[name](), supernet, mps)
     for seed in range(2):
@@ -638,3 +628,8 @@ def test_costs_of_random_nets_equal_a_recount(seed: int) -> None:
 def test_costs_of_many_random_nets_equal_a_recount(group: int) -> None:
     for seed in range(group * GROUPS, (group + 1) * GROUPS):
         check(seed)
+
+
+def test_a_network_that_is_a_choice_is_refused() -> None:
+    with pytest.raises(SearchError, match=r"put it into an nn\.Sequential"):
+        joint(CHOICE_NETS["OnlyAChoice"](), supernet, mps)

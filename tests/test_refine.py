@@ -62,9 +62,9 @@ def bits(search: MPS) -> list[list[int]]:
 @pytest.mark.parametrize("w_bits", [(2, 4, 8), (0, 2, 4, 8)])
 def test_nothing_gets_dearer_or_coarser(cost: str, w_bits: tuple[int, ...]) -> None:
     search = drawn(cost, w_bits, seed=1)
-    before, price = sum(bits(search), []), float(search.get_cost(hard=True))
+    before, price = [b for row in bits(search) for b in row], float(search.get_cost(hard=True))
     result = refine(search)
-    after = sum(bits(search), [])
+    after = [b for row in bits(search) for b in row]
     assert all(b <= a for b, a in zip(before, after, strict=True))
     assert float(search.get_cost(hard=True)) == result.after <= price == result.before
 

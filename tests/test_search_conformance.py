@@ -50,9 +50,6 @@ TIES = {"UNet"}
 #: Net -> why the task does not reach all choices.
 UNREACHED = {"DataDependent": "a sum that only the code's own branches read has no gradient"}
 
-#: Net -> why it is not quantized as it should be.
-WRONG = {"InPlace": "what an operation in place wrote is quantized for those who read its result"}
-
 #: What takes the place of a norm that is folded into the layer before it.
 FOLDED = {"Identity"}
 
@@ -68,13 +65,6 @@ VARIED = {
 def only(wanted: Callable[[Case], bool]) -> pytest.MarkDecorator:
     """Parametrise over some cases."""
     return pytest.mark.parametrize("case", [case for case in CASES if wanted(case)], ids=str)
-
-
-def marked(case: Case) -> Any:
-    """Return a case that fails if it decides about all bits of a net in ``WRONG``."""
-    if case.variant == "layer" and case.net in WRONG:
-        return pytest.param(case, marks=pytest.mark.xfail(reason=WRONG[case.net]))
-    return case
 
 
 #: All nets, but of methods that quantize those in ``VARIED``.
@@ -147,13 +137,7 @@ def test_an_undecided_search_computes_what_the_net_does(case: Case) -> None:
     assert difference(fresh(case), model, example) <= 1e-5
 
 
-@pytest.mark.parametrize(
-    "net",
-    [
-        pytest.param(net, marks=pytest.mark.xfail(reason=WRONG[net])) if net in WRONG else net
-        for net in QUANTIZABLE
-    ],
-)
+@pytest.mark.parametrize("net", QUANTIZABLE)
 def test_at_16_bits_a_net_computes_nearly_what_it_did(net: str) -> None:
     model, example = NETS[net]()
     search = MPS(model, example, w_bits=16, a_bits=16, outer_bits=16)
@@ -232,7 +216,7 @@ def test_no_choice_costs_more_than_the_most_bits(case: Case) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    [marked(case) for case in CASES if not (case.quantizing and case.net in UNREACHED)],
+    [case for case in CASES if not (case.quantizing and case.net in UNREACHED)],
     ids=str,
 )
 def test_the_task_reaches_every_mask(case: Case) -> None:
