@@ -21,8 +21,11 @@ help: ## list the targets
 demo: $(READY) ## compare the example networks on every shipped platform
 	@$(BIN)/hwcost compare $(MODELS)
 
-test: $(READY) ## run the tests
-	@$(BIN)/python -m pytest -q -n $(JOBS)
+test: $(READY) ## run the tests, but for the slow ones
+	@$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
+
+test-slow: $(READY) ## run the slow tests: examples that train, more networks
+	@$(BIN)/python -m pytest -q -n $(JOBS) -m slow
 
 lint: $(READY) ## check format, style and types
 	@$(BIN)/ruff format --check .

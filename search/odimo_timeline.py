@@ -30,6 +30,7 @@ def timeline(method: "ODiMOMethod", workload: Workload, path: str | Path | None 
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import EngFormatter
     except ImportError:
         raise SearchError(
             "timeline() needs matplotlib; install it with: pip install hwcost[plot]"
@@ -37,7 +38,10 @@ def timeline(method: "ODiMOMethod", workload: Workload, path: str | Path | None 
     table = mapping(method, workload)
     lanes = len(table.engines)
     figure = Figure(figsize=(11, 1.3 + 0.75 * lanes), layout="constrained")
-    _draw(figure.add_subplot(), table)
+    axes = figure.add_subplot()
+    _draw(axes, table)
+    if table.unit == "s":
+        axes.xaxis.set_major_formatter(EngFormatter(unit="s"))
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
@@ -65,7 +69,7 @@ def _draw(axes: Any, table: MappingTable) -> None:
     axes.set_yticks(list(places.values()), [f"{name}\nbusy {used[name]:.0%}" for name in places])
     axes.set_xlim(0, table.span or 1)
     axes.set_ylim(-0.6, len(places) - 0.4)
-    axes.set_xlabel(f"time ({table.unit}), {readable(table.span, table.unit)} in all")
+    axes.set_xlabel(f"time, {readable(table.span, table.unit)} in all")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
 

@@ -1,11 +1,12 @@
 """What the suites of the search methods run on: every method with every net that it can search."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map_only
@@ -32,6 +33,12 @@ BRANCHING = {"SuperNet", "PITSuperNet"}
 
 #: Methods that quantize, and so fold norms and decide about bits.
 QUANTIZING = {"MPS", "ODiMO"}
+
+#: Nets on which every variant of the methods that quantize is tested, not only the fullest.
+VARIED = {
+    *("Residual", "MobileNet", "ConvNeXt", "CausalTCN", "UNet", "MultiheadAttention"),
+    *("GroupNorms", "ConvLSTM", "InPlace", "Sequences", "WeightNorm"),
+}
 
 #: Method -> the ways in which it is run, by name; others run as they are.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -94,6 +101,11 @@ class Case(NamedTuple):
         return self.method in QUANTIZING
 
     @property
+    def slow(self) -> bool:
+        """Whether other cases say nearly the same sooner."""
+        return self.quantizing and self.variant != "removal" and self.net not in VARIED
+
+    @property
     def costs(self) -> dict[str, str]:
         """The costs that have a price wherever the method runs."""
         return COSTS | BIT_COSTS if self.quantizing else COSTS
@@ -113,6 +125,15 @@ CASES = [
     for net in (CHOICE_NETS if method in BRANCHING else NETS)
     if net not in UNSEARCHED.get(method, {})
 ]
+
+
+def parametrised(cases: Iterable[Case]) -> pytest.MarkDecorator:
+    """Run a test on cases; those that are slow are marked so."""
+    marks = ((case, [pytest.mark.slow] if case.slow else []) for case in cases)
+    return pytest.mark.parametrize(
+        "case", [pytest.param(case, id=str(case), marks=mark) for case, mark in marks]
+    )
+
 
 #: Every method in each of its variants, on no net in particular.
 KINDS = list(dict.fromkeys((case.method, case.variant) for case in CASES))

@@ -17,6 +17,7 @@ from tests.searchcases import (
     KINDS,
     METHODS,
     UNSEARCHED,
+    VARIED,
     Case,
     allowed,
     as_double,
@@ -30,6 +31,7 @@ from tests.searchcases import (
     given,
     masks,
     outputs,
+    parametrised,
     randomise,
     relative_cost,
     smooth,
@@ -53,18 +55,12 @@ UNREACHED = {"DataDependent": "a sum that only the code's own branches read has 
 #: What takes the place of a norm that is folded into the layer before it.
 FOLDED = {"Identity"}
 
-every_case = pytest.mark.parametrize("case", CASES, ids=str)
-
-#: Nets on which methods that quantize are tested where that takes long.
-VARIED = {
-    *("Residual", "MobileNet", "ConvNeXt", "CausalTCN", "UNet", "MultiheadAttention"),
-    *("GroupNorms", "ConvLSTM", "InPlace", "Sequences"),
-}
+every_case = parametrised(CASES)
 
 
 def only(wanted: Callable[[Case], bool]) -> pytest.MarkDecorator:
     """Parametrise over some cases."""
-    return pytest.mark.parametrize("case", [case for case in CASES if wanted(case)], ids=str)
+    return parametrised(case for case in CASES if wanted(case))
 
 
 #: All nets, but of methods that quantize those in ``VARIED``.
@@ -214,11 +210,7 @@ def test_no_choice_costs_more_than_the_most_bits(case: Case) -> None:
                 assert search.get_cost(name) <= most * (1 + 1e-6), name
 
 
-@pytest.mark.parametrize(
-    "case",
-    [case for case in CASES if not (case.quantizing and case.net in UNREACHED)],
-    ids=str,
-)
+@parametrised(case for case in CASES if not (case.quantizing and case.net in UNREACHED))
 def test_the_task_reaches_every_mask(case: Case) -> None:
     search = fresh(case).train()
     task_loss(search, given(case)).backward()

@@ -13,6 +13,7 @@ from torch import nn
 from hwcost.search import Search
 from tests.searchcases import (
     CASES,
+    VARIED,
     Case,
     build,
     difference,
@@ -20,6 +21,7 @@ from tests.searchcases import (
     fresh,
     given,
     outputs,
+    parametrised,
     randomise,
     task_loss,
     train,
@@ -28,22 +30,17 @@ from tests.searchnets_base import run
 
 pytestmark = pytest.mark.filterwarnings("ignore::hwcost.errors.HwcostWarning")
 
-#: Nets on which methods that quantize are tested, each way of their copying.
-VARIED = {
-    *("Residual", "MobileNet", "ConvNeXt", "CausalTCN", "MultiheadAttention", "WeightNorm"),
-    *("GroupNorms", "ConvLSTM", "InPlace", "Sequences"),
-}
 MOST = [case for case in CASES if not case.quantizing or case.net in VARIED]
 
-every_case = pytest.mark.parametrize("case", CASES, ids=str)
-most_cases = pytest.mark.parametrize("case", MOST, ids=str)
+every_case = parametrised(CASES)
+most_cases = parametrised(MOST)
 
 
 def on_nets(*names: str) -> pytest.MarkDecorator:
     """Parametrise over the methods on these nets only."""
     cases = [case for case in CASES if case.net in names]
     assert {case.net for case in cases} == set(names)
-    return pytest.mark.parametrize("case", cases, ids=str)
+    return parametrised(cases)
 
 
 def saved(value: Any) -> io.BytesIO:
@@ -181,12 +178,8 @@ ONNX_NETS = {
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's own
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "case",
-    # Methods that quantize have an ONNX of their own: tests/test_onnx_export.py.
-    [case for case in CASES if case.net in ONNX_NETS and not case.quantizing],
-    ids=str,
-)
+# Methods that quantize have an ONNX of their own: tests/test_onnx_export.py.
+@parametrised(case for case in CASES if case.net in ONNX_NETS and not case.quantizing)
 def test_an_export_passes_onnx(case: Case) -> None:
     for library in ("onnx", "onnxscript"):
         pytest.importorskip(library, reason="the extra 'onnx' is not installed")
