@@ -45,7 +45,9 @@ class Quantizer:
         """Return it rounded."""
         bits, low, high = ([getattr(g, n) for g in self.grids] for n in ("bits", "low", "high"))
         scale, engines = module.get_buffer(self.scale), ",".join(self.engines)
-        unit = None if self.unit is None else module.get_buffer(self.unit)
+        # In training sums are what torch adds up, as in a search.
+        whole = self.unit is not None and not module.training
+        unit = module.get_buffer(str(self.unit)) if whole else None
         codes = bits, low, high
         rounded: Tensor = fake_quantize(
             x, scale, *codes, self.axis, self.label, engines, unit, self.unit_axis

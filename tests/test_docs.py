@@ -18,7 +18,7 @@ SCRIPTS = [
     path
     for path in sorted(EXAMPLES.glob("*.py"))
     if "__main__" in (text := path.read_text())
-    and not re.search(r"^from (running|samples) import", text, re.M)
+    and not re.search(r"^from (running|samples|quantizing) import", text, re.M)
 ]
 each_example = pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
 each_board = pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda p: p.stem)

@@ -137,3 +137,29 @@ def test_a_mapping_that_needs_no_search_is_held_from_the_start(example: Any) -> 
         search = glyphs.fixed(glyphs.cnn(), torch.zeros(1, 1, 28, 28), name)
         found = search.baselines()
         assert found["this search"].cost == pytest.approx(found[name].cost, rel=1e-9)
+
+
+@pytest.mark.slow
+def test_few_bits_keep_the_accuracy_of_the_net_for_glyphs(example: Any) -> None:
+    glyphs, quantizing = example("quantize_glyphs"), example("quantizing")
+    cases = (glyphs.plain(8), glyphs.plain(2), glyphs.mixed(0.1), glyphs.mixed(1.0))
+    rows = quantizing.main(replace(glyphs.TASK, cases=cases), ["--seeds", "2"])
+    before, w8a8, w2a8, accurate, small = rows
+    assert w8a8.accuracy > before.accuracy - 0.3
+    assert accurate.accuracy > w8a8.accuracy - 0.5
+    assert accurate.cost("weights") < 0.53 * w8a8.cost("weights")
+    assert small.cost("weights") < 0.9 * w2a8.cost("weights")
+    assert small.accuracy > w2a8.accuracy - 0.3
+    assert all(row.exported == row.accuracy for row in rows)
+
+
+@pytest.mark.slow
+def test_two_engines_are_faster_than_one_at_its_accuracy(example: Any) -> None:
+    glyphs, quantizing = example("map_glyphs"), example("quantizing")
+    digital = glyphs.baseline("all on digital")
+    cases = (digital, glyphs.searched(0.3))
+    rows = quantizing.main(replace(glyphs.TASK, cases=cases), ["--seeds", "2"])
+    _, alone, both = rows
+    assert both.cost("latency") < 0.7 * alone.cost("latency")
+    assert both.accuracy > alone.accuracy - 0.5
+    assert all(row.exported == row.accuracy for row in rows)

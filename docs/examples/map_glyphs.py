@@ -43,7 +43,7 @@ BASELINES = ("all on digital", "all on analog", "best engine for each layer", "m
 TASK = Task(
     load=load_glyphs,
     net=cnn,
-    cases=(*map(baseline, BASELINES), searched(0.5), searched(2.0)),
+    cases=(*map(baseline, BASELINES), searched(0.1), searched(0.3)),
     costs={"latency": "diana:latency", "energy": "diana:energy"},
 )
 

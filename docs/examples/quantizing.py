@@ -43,11 +43,11 @@ class Plan:
     """
 
     train: int = 8
-    search: int = 5
-    tune: int = 3
+    search: int = 4
+    tune: int = 4
     lr: float = 3e-3
     search_lr: float = 1e-3
-    tune_lr: float = 5e-4
+    tune_lr: float = 1e-3
     nas_lr: float = 3e-2
     coldest: float = 0.1
 
