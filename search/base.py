@@ -107,6 +107,14 @@ class Search(Priced):
         self.channels = find_channels(
             self.model, self.traced.recording, args=self.traced.args, kwargs=self.traced.kwargs
         )
+        self._inputs = self.traced.args, self.traced.kwargs
+        self._attach()
+        self._exported: tuple[Hashable, Workload] | None = None
+        del self.traced  # large, and needed by methods only while they attach
+        self.cost_specification = costs
+
+    def _attach(self) -> None:
+        """Let the methods find their decisions; make masks and the op table of them."""
         self.alive = Alive(self.channels)
         self.decisions = Decisions(self.alive, self.methods)
         self._has_attention = any(isinstance(m, ATTENTION) for m in self.model.modules())
@@ -126,11 +134,7 @@ class Search(Priced):
         for method in self.each_method():
             variants |= method.variants()
         self._table = Table(*expanded(self.traced.workload, cells, variants), self._entries)
-        self._inputs = self.traced.args, self.traced.kwargs
         self.workload_reference = self._before(cells)
-        del self.traced  # large, and needed by methods only while they attach
-        self._exported: tuple[Hashable, Workload] | None = None
-        self.cost_specification = costs
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the network under the present decisions."""

@@ -1,16 +1,14 @@
 """Many choices among the same options, decided together in a few operations."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from hwcost.errors import SearchError
-from hwcost.search.gates_sampling import Sampling
+from hwcost.search.gates_choice import Sampled
 from hwcost.search.gates_straight import straight_through
 
 
-class ChoiceBank(nn.Module):
+class ChoiceBank(Sampled):
     """Logits of choices, each among those options that it allows.
 
     Args:
@@ -22,7 +20,6 @@ class ChoiceBank(nn.Module):
     """
 
     allowed: Tensor
-    sampling: Sampling
 
     def __init__(self, start: Tensor, allowed: Tensor) -> None:
         super().__init__()
@@ -30,9 +27,6 @@ class ChoiceBank(nn.Module):
             raise SearchError("a choice allows no option")
         self.logits = nn.Parameter(start.float().expand(allowed.shape).clone())
         self.register_buffer("allowed", allowed, persistent=False)
-        self.sampling = Sampling()
-        self._held = False
-        self._noise: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -57,34 +51,11 @@ class ChoiceBank(nn.Module):
         """Return the most probable option of each choice, int64, shape ``(choices,)``."""
         return self.logits.detach().masked_fill(~self.allowed, -torch.inf).argmax(1)
 
-    def hold(self) -> None:
-        """Draw only once from now on, until ``release``."""
-        self._held, self._noise = True, None
-
-    def release(self) -> None:
-        """Draw anew each time again."""
-        self._held, self._noise = False, None
-
     def _share(self, scores: Tensor, temperature: float | None = None) -> Tensor:
         scores = scores.masked_fill(~self.allowed, -torch.inf)
         # Without the largest, a quotient by a small temperature cannot overflow upwards.
         scores = scores - scores.detach().amax(1, keepdim=True)
         return (scores / (temperature or self.sampling.temperature)).softmax(1)
-
-    def _noise_now(self) -> Tensor:
-        noise = self._noise
-        if noise is None:
-            noise = self.sampling.noise(self.logits.numel()).to(self.logits.device)
-            noise = noise.view(self.logits.shape)
-            self._noise = noise if self._held else None
-        return noise
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "sampling":
-            # Not a submodule: the state_dict would hold it once for each bank.
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
 
 
 def without(shares: Tensor, option: int) -> Tensor:

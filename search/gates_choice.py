@@ -10,7 +10,50 @@ from hwcost.search.gates_sampling import Sampling
 from hwcost.search.gates_straight import straight_through, unit_weight
 
 
-class ChoiceKnob(nn.Module):
+class Sampled(nn.Module):
+    """What draws by logits: its randomness is shared, and can be held for a step.
+
+    Args:
+        sampling: mode, temperature and randomness; its owner keeps it in a state_dict.
+
+    Attributes:
+        logits: of the alternatives.
+    """
+
+    logits: nn.Parameter
+    sampling: Sampling
+
+    def __init__(self, sampling: Sampling | None = None) -> None:
+        super().__init__()
+        self.sampling = Sampling() if sampling is None else sampling
+        self._held = False
+        self._noise: Tensor | None = None
+
+    def hold(self) -> None:
+        """Draw only once from now on, until ``release``."""
+        self._held, self._noise = True, None
+
+    def release(self) -> None:
+        """Draw anew each time again."""
+        self._held, self._noise = False, None
+
+    def _noise_now(self) -> Tensor:
+        noise = self._noise
+        if noise is None:
+            noise = self.sampling.noise(self.logits.numel()).view(self.logits.shape)
+            noise = noise.to(self.logits.device)
+            self._noise = noise if self._held else None
+        return noise
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "sampling":
+            # Not a submodule: the state_dict would hold it once for each choice.
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
+
+class ChoiceKnob(Sampled):
     """Logits of ``size`` alternatives; all equal at the start.
 
     Args:
@@ -22,17 +65,12 @@ class ChoiceKnob(nn.Module):
         arXiv:1910.04465.
     """
 
-    sampling: Sampling
-
     def __init__(self, size: int, sampling: Sampling | None = None) -> None:
-        super().__init__()
+        super().__init__(sampling)
         if type(size) is not int or size < 1:
             raise SearchError(f"a choice of {size!r} alternatives; expected 1 or more")
         self.size = size
         self.logits = nn.Parameter(torch.zeros(size))
-        self.sampling = Sampling() if sampling is None else sampling
-        self._held = False
-        self._noise: Tensor | None = None
 
     def probabilities(self) -> Tensor:
         """Return how probable each alternative is, float32, shape ``(size,)``.
@@ -74,14 +112,6 @@ class ChoiceKnob(nn.Module):
             raise SearchError("a logit of a choice is NaN; the loss of an earlier step was so too")
         return int(logits.argmax())
 
-    def hold(self) -> None:
-        """Draw only once from now on, until ``release``."""
-        self._held, self._noise = True, None
-
-    def release(self) -> None:
-        """Draw anew each time again."""
-        self._held, self._noise = False, None
-
     def extra_repr(self) -> str:
         """Return the size, for ``repr``."""
         return str(self.size)
@@ -95,17 +125,3 @@ class ChoiceKnob(nn.Module):
         # Without the largest, a quotient by a small temperature cannot overflow upwards.
         scores = scores - scores.detach().amax()
         return (scores / (temperature or self.sampling.temperature)).softmax(0)
-
-    def _noise_now(self) -> Tensor:
-        noise = self._noise
-        if noise is None:
-            noise = self.sampling.noise(self.size).to(self.logits.device)
-            self._noise = noise if self._held else None
-        return noise
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "sampling":
-            # Not a submodule: the state_dict would hold it once for each choice.
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
