@@ -27,6 +27,7 @@ from hwcost.search.quantize import QUANTIZERS, WEIGHT_RULES
 from hwcost.search.quantized import QuantizedMethod
 from hwcost.search.quantized_install import PointPlan
 from hwcost.search.quantized_layers import Weight, joined
+from hwcost.search.quantized_step import stored
 
 #: How many choices a weight has.
 GRANULARITIES = ("layer", "channel")
@@ -53,12 +54,9 @@ class MPSMethod(QuantizedMethod):
         super().__init__()
         granularity = granularity if w_search_type is None else MPSType(w_search_type).value
         if granularity not in GRANULARITIES:
-            hint = did_you_mean(str(granularity), GRANULARITIES)
-            raise SearchError(
-                f"granularity is {granularity!r}{hint}; expected 'layer' or 'channel'"
-            )
+            raise SearchError(f"granularity is {granularity!r}; expected 'layer' or 'channel'")
         self.granularity, self.outer_bits = granularity, outer_bits
-        usual = LayerQuant(_bits(w_bits), _bits(a_bits))
+        usual = LayerQuant(w_bits, a_bits)  # type: ignore[arg-type]  # it makes tuples of them
         self.qinfo: Mapping[str, LayerQuant] = {"default": usual} if qinfo is None else dict(qinfo)
         self._check()
 
@@ -117,7 +115,7 @@ class MPSMethod(QuantizedMethod):
     def _weight(
         self, search: Search, layer: Layer, quant: LayerQuant, own: Sequence[Option], start: int
     ) -> Weight:
-        parameter = search.model.get_parameter(layer.weight)
+        parameter = stored(search.model, layer.weight)
         channels = parameter.shape[layer.axis]
         by_channel = self.granularity == "channel" and not layer.whole
         kept = tuple(option for option in own if option.bits)
@@ -148,10 +146,6 @@ class MPSMethod(QuantizedMethod):
             bits = "float" if read < 0 else f"a{self.chosen_bits()[read]}"
             lines.append(f"{weight.path}: {', '.join(parts)}, {bits}")
         return [*lines, *self.missed]
-
-
-def _bits(bits: Sequence[int] | int) -> tuple[int, ...]:
-    return (bits,) if isinstance(bits, int) else tuple(bits)
 
 
 def _known(what: str, name: str, names: Mapping[str, Any]) -> None:

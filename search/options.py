@@ -48,6 +48,8 @@ class LayerQuant:
 
 
 def _precisions(what: str, bits: Sequence[int] | int, least: int) -> tuple[int, ...]:
+    if isinstance(bits, str) or not isinstance(bits, int | Sequence):
+        raise SearchError(f"{what} is {bits!r}; expected a whole number or several")
     given = (bits,) if isinstance(bits, int) else tuple(bits)
     for one in given:
         if type(one) is not int or not least <= one <= 16 or one == 1:

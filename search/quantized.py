@@ -126,8 +126,15 @@ class QuantizedMethod(QuantizedStep):
     # What it costs, and what comes out.
 
     def entries(self) -> Tensor | None:
-        assert self._entries is not None
+        if self._entries is None:  # not attached yet
+            return None
         return self._entries.soft(self, self._alive[0].soft())
+
+    def binary_entries(self) -> Tensor | None:
+        """Return zeros: no reader sees shares."""
+        if self._entries is None:
+            return None
+        return torch.zeros(self._entries.total, device=self.scales.log2.device)
 
     def hard_entries(self) -> Tensor | None:
         assert self._entries is not None

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import distributed, nn
 
+from hwcost.errors import SearchError
 from hwcost.search.alive import Alive
 from hwcost.search.choices import ChoiceBank
 from hwcost.search.method import Method
@@ -76,6 +77,8 @@ class QuantizedState(Method):
         with self._observing() as calibration:
             for batch in data:
                 observed(model, *_arguments(batch, self._inputs))
+        if not any(plan.point.name in calibration for plan in self.plans):
+            raise SearchError("calibrate(data) got no batches")
         self._set_ranges(calibration, percentile)
         self.calibrated = True
 
