@@ -8,7 +8,7 @@ from quantizing import Case, Task, main
 from search_glyphs import cnn
 from torch import Tensor, nn
 
-from hwcost.search.odimo import ODiMO
+from hwcost.search import ODiMO
 
 
 def fixed(model: nn.Module, example: Tensor, mapping: str) -> ODiMO:
@@ -34,16 +34,17 @@ def baseline(mapping: str) -> Case:
     return Case(mapping, partial(fixed, mapping=mapping))
 
 
-def searched(strength: float) -> Case:
+def searched(strength: float, metric: str = "latency") -> Case:
     """Return a search over the engine of each channel."""
-    return Case(f"ODiMO at {strength:g}", ODiMO, strength)
+    title = f"ODiMO, {metric}, at {strength:g}"
+    return Case(title, partial(ODiMO, metric=metric), strength, refined=True)
 
 
 BASELINES = ("all on digital", "all on analog", "best engine for each layer", "min-cost split")
 TASK = Task(
     load=load_glyphs,
     net=cnn,
-    cases=(*map(baseline, BASELINES), searched(0.1), searched(0.3)),
+    cases=(*map(baseline, BASELINES), searched(0.1), searched(0.3), searched(0.5, "energy")),
     costs={"latency": "diana:latency", "energy": "diana:energy"},
 )
 

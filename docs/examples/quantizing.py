@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from training import accuracy, steps_of, train
 
 import hwcost
-from hwcost.search import Schedule, Search
+from hwcost.search import Schedule, Search, refine
 
 #: Share of the absolute values, in per cent, that the range of a tensor holds at first.
 PERCENTILE = 99.9
@@ -60,11 +60,13 @@ class Case:
         title: of its row in the table.
         make: a search, from a trained network and an input.
         strength: of the cost in the loss; None where nothing is searched.
+        refined: whether channels get more bits after the search, where they are free.
     """
 
     title: str
     make: Callable[[nn.Module, Tensor], Search]
     strength: float | None = None
+    refined: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ def quantized(model: nn.Module, case: Case, plan: Plan, data: Data, seed: int) -
     groups = search.param_groups(plan.search_lr, plan.nas_lr, weight_decay=1e-4)
     penalty = Price(search, case.strength)
     train(search, data, plan.search, plan.search_lr, seed=seed, groups=groups, penalty=penalty)
+    if case.refined:
+        refine(search)
     decided(search, plan.tune, plan.tune_lr, data, seed)
     return search
 
