@@ -54,7 +54,8 @@ class MPSMethod(QuantizedMethod):
         super().__init__()
         granularity = granularity if w_search_type is None else MPSType(w_search_type).value
         if granularity not in GRANULARITIES:
-            raise SearchError(f"granularity is {granularity!r}; expected 'layer' or 'channel'")
+            hint = did_you_mean(str(granularity), GRANULARITIES)
+            raise SearchError(f"no granularity {granularity!r}{hint}; known: 'layer', 'channel'")
         self.granularity, self.outer_bits = granularity, outer_bits
         usual = LayerQuant(w_bits, a_bits)  # type: ignore[arg-type]  # it makes tuples of them
         self.qinfo: Mapping[str, LayerQuant] = {"default": usual} if qinfo is None else dict(qinfo)
