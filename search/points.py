@@ -20,7 +20,13 @@ WEIGHTED = {
     "aten.convolution": "weight",
     "aten._convolution": "weight",
     "aten.linear": "weight",
+    "aten.matmul": "other",
+    "aten.mm": "mat2",
+    "aten.addmm": "mat2",
 }
+
+#: Those among them whose weight has its output channels last.
+PRODUCTS = ("aten.matmul", "aten.mm", "aten.addmm")
 
 
 @dataclass(frozen=True)
@@ -174,7 +180,10 @@ def _weight(graph: Graph, call: Call) -> str | None:
     argument = WEIGHTED.get(call.op.name)
     if argument is None:
         return None
-    return _parameter(graph, call.arg(argument))
+    name, view = _parameter(graph, call.arg(argument)), graph.recording.tensors[call.arg(argument)]
+    if call.op.name in PRODUCTS and (len(view.shape) != 2 or view.numel != graph.sizes.get(name)):
+        return None
+    return name
 
 
 def _point(
@@ -238,17 +247,26 @@ def _layers(model: nn.Module, graph: Graph, place: dict[Ref, int]) -> Iterator[L
         if weight is not None and graph.operands(call) and "parametrizations" not in weight:
             calls.setdefault(weight, []).append(call)
     for weight, found in calls.items():
-        first = found[0]
-        transposed = bool(first.arg("transposed"))
-        grouped = transposed and first.arg("groups") > 1
-        biases = [_parameter(graph, call.arg("bias")) for call in found]
+        first, axes = found[0], {_axis(graph, call) for call in found}
+        bias = first.arg("self" if first.op.name == "aten.addmm" else "bias")
         yield Layer(
             weight=weight,
-            bias=biases[0],
-            axis=1 if transposed else 0,
-            whole=grouped or any(_is_turned(graph, call) for call in found),
+            bias=_parameter(graph, bias),
+            axis=next((axis for axis in axes if axis is not None), 0),
+            whole=len(axes) > 1 or None in axes,
             point=place.get(graph.operands(first)[0], -1),
         )
+
+
+def _axis(graph: Graph, call: Call) -> int | None:
+    """Return the dimension of a stored weight that has a call's output channels, None for none."""
+    turned = _is_turned(graph, call)
+    if call.op.name in PRODUCTS:
+        return 0 if turned else 1
+    if call.op.name == "aten.linear":
+        return 1 if turned else 0
+    transposed = bool(call.arg("transposed"))
+    return None if turned or (transposed and call.arg("groups") > 1) else int(transposed)
 
 
 def _parameter(graph: Graph, ref: Ref | None) -> str | None:
@@ -258,7 +276,7 @@ def _parameter(graph: Graph, ref: Ref | None) -> str | None:
 
 def _is_turned(graph: Graph, call: Call) -> bool:
     """Whether a call reads a weight in another order than that in which it is stored."""
-    view = graph.recording.tensors[call.arg("weight")]
+    view = graph.recording.tensors[call.arg(WEIGHTED[call.op.name])]
     strides = [step for size, step in zip(view.shape, view.stride, strict=True) if size > 1]
     return strides != sorted(strides, reverse=True)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hwcost.recorder_values import Call, Recording, Ref
+from hwcost.recorder_values import Recording, Ref
 from hwcost.search.choices import without
+from hwcost.search.points import WEIGHTED
 from hwcost.search.quantized_layers import Weight
 from hwcost.search.quantized_now import kept_choice
 from hwcost.search.table import Count
@@ -148,16 +149,12 @@ def _slices(method: "QuantizedMethod", search: "Search") -> Iterator[tuple[int, 
     }
     for row, index in enumerate(search.traced.calls):
         call = recording.calls[index]
-        ref = call.arg("weight")
+        ref = call.arg(WEIGHTED.get(call.op.name, ""))
         if type(ref) is not Ref or recording.tensors[ref].storage not in stored:
             continue
         whole, name = stored[recording.tensors[ref].storage]
-        if name in numbers and _is_weighted(call):
+        if name in numbers:
             yield row, _slice(recording, ref, whole, numbers[name], method.layers[numbers[name]])
-
-
-def _is_weighted(call: Call) -> bool:
-    return call.op.name in ("aten.convolution", "aten._convolution", "aten.linear")
 
 
 def _slice(recording: Recording, ref: Ref, whole: Ref, number: int, weight: Weight) -> Slice:

@@ -335,3 +335,31 @@ def test_norms_without_affine_and_bias_are_folded_in_a_search() -> None:
     assert [name for name, _ in search.model.named_parameters()] == [
         *("0.weight", "0.bias", "2.weight", "2.bias"),
     ]
+
+
+class Products(nn.Module):
+    """Layers written as products of matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.v = nn.Parameter(torch.randn(6, 8)), nn.Parameter(torch.randn(5, 8))
+        self.b = nn.Parameter(torch.randn(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(torch.addmm(self.b, x, self.w)) @ self.v.t()
+
+
+def test_weights_of_matrix_products_are_quantized() -> None:
+    example = torch.randn(3, 6)
+    cost = {"bytes": "counts:weight_bytes"}
+    search = MPS(Products(), example, w_bits=(2, 8), granularity="channel", cost=cost)
+    method = search.methods[0]
+    assert isinstance(method, QuantizedMethod)
+    found = [(w.name, w.layer.axis, w.layer.bias) for w in method.layers]
+    assert found == [("w", 1, "b"), ("v", 0, None)]
+    with torch.no_grad():
+        for logits in search.nas_parameters():
+            logits.normal_(generator=torch.Generator().manual_seed(0))
+    search.eval().double()
+    assert torch.equal(search.export().eval()(example.double()), search(example.double()))
+    assert float(search.get_cost("bytes", hard=True)) == float(search.estimate("bytes"))
