@@ -127,9 +127,17 @@ CASES = [
 ]
 
 
-def parametrised(cases: Iterable[Case]) -> pytest.MarkDecorator:
-    """Run a test on cases; those that are slow are marked so."""
-    marks = ((case, [pytest.mark.slow] if case.slow else []) for case in cases)
+def parametrised(cases: Iterable[Case], varied: bool = False) -> pytest.MarkDecorator:
+    """Run a test on cases; those that are slow are marked so.
+
+    Args:
+        varied: of methods that quantize, those on nets outside ``VARIED`` are slow too.
+    """
+
+    def is_slow(case: Case) -> bool:
+        return case.slow or (varied and case.quantizing and case.net not in VARIED)
+
+    marks = ((case, [pytest.mark.slow] if is_slow(case) else []) for case in cases)
     return pytest.mark.parametrize(
         "case", [pytest.param(case, id=str(case), marks=mark) for case, mark in marks]
     )

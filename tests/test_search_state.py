@@ -32,8 +32,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::hwcost.errors.HwcostWarning")
 
 MOST = [case for case in CASES if not case.quantizing or case.net in VARIED]
 
-every_case = parametrised(CASES)
-most_cases = parametrised(MOST)
+every_case = parametrised(CASES, varied=True)
+most_cases = parametrised(MOST, varied=True)
 
 
 def on_nets(*names: str) -> pytest.MarkDecorator:
