@@ -142,14 +142,15 @@ def test_a_mapping_that_needs_no_search_is_held_from_the_start(example: Any) -> 
 @pytest.mark.slow
 def test_few_bits_keep_the_accuracy_of_the_net_for_glyphs(example: Any) -> None:
     glyphs, quantizing = example("quantize_glyphs"), example("quantizing")
-    cases = (glyphs.plain(8), glyphs.plain(2), glyphs.mixed(0.1), glyphs.mixed(1.0))
-    rows = quantizing.main(replace(glyphs.TASK, cases=cases), ["--seeds", "2"])
-    before, w8a8, w2a8, accurate, small = rows
+    cases = (glyphs.plain(8), glyphs.plain(2), glyphs.mixed(0.4), glyphs.mixed(1.0))
+    rows = quantizing.main(replace(glyphs.TASK, cases=cases), ["--seeds", "3"])
+    before, w8a8, w2a8, mixed, small = rows
     assert w8a8.accuracy > before.accuracy - 0.3
-    assert accurate.accuracy > w8a8.accuracy - 0.5
-    assert accurate.cost("weights") < 0.53 * w8a8.cost("weights")
+    assert mixed.accuracy > w8a8.accuracy - 0.5
+    assert mixed.cost("weights") < 0.53 * w8a8.cost("weights")
+    assert mixed.accuracy > w2a8.accuracy
+    assert mixed.cost("weights") < 1.05 * w2a8.cost("weights")
     assert small.cost("weights") < 0.9 * w2a8.cost("weights")
-    assert small.accuracy > w2a8.accuracy - 0.3
     assert all(row.exported == row.accuracy for row in rows)
 
 

@@ -26,7 +26,7 @@ def mixed(strength: float) -> Case:
 TASK = Task(
     load=load_glyphs,
     net=cnn,
-    cases=(plain(8), plain(4), plain(2), mixed(0.1), mixed(0.4), mixed(1.0)),
+    cases=(plain(8), plain(4), plain(2), mixed(0.05), mixed(0.4), mixed(1.0)),
     costs={"weights": MEMORY, "mpic latency": "mpic:latency"},
 )
 
