@@ -19,6 +19,9 @@ from hwcost.search.odimo import ODiMO
 from hwcost.search.options import LayerQuant, MPSType, get_default_qinfo
 from hwcost.search.pit import PIT
 from hwcost.search.pit_supernet import PITSuperNet
+from hwcost.search.pruner import Pruner
+from hwcost.search.pruner_by_hand import Removed
+from hwcost.search.pruner_reach import Reached
 from hwcost.search.recalibrate import recalibrate_bn
 from hwcost.search.refine import refine
 from hwcost.search.regularizers import DUCCIO, BaseRegularizer, Constraint
@@ -49,6 +52,9 @@ __all__ = [
     "PaddedConv1d",
     "PaddedConv2d",
     "PaddedConv3d",
+    "Pruner",
+    "Reached",
+    "Removed",
     "Schedule",
     "Search",
     "SuperNet",

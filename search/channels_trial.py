@@ -1,14 +1,17 @@
 """Remove some channels from a copy and run it: does every tensor become what was predicted?"""
 
 import copy
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+import hwcost
 from hwcost.errors import TraceError
 from hwcost.recorder_state import to_meta
 from hwcost.recorder_values import Call, Recording
@@ -23,6 +26,12 @@ _COPIES = MOVES - {"aten.flip", "aten.repeat", "aten._to_copy"}
 
 #: Arguments that are numbers, also where an operator is not pointwise.
 _VALUES = {"fill_value", "value", "s"}
+
+
+_TORCH = Path(torch.__file__).parent
+
+#: Where this package's code lies, seen through its links or not.
+_OURS = (Path(hwcost.__file__).parent, Path(__file__).parent, Path(__file__).resolve().parent)
 
 
 class Fault(NamedTuple):
@@ -97,22 +106,15 @@ class Trial:
             alive[removed(channels, axis, number)] = False
         entered: list[nn.Module] = []
         try:
-            model = self._copy()
+            model = lighter(self.model, self.recording)
             slice_channels(model, channels, alive)
             with _noting(entered):
                 smaller = again(model, self.args, self.kwargs, like=self.known)
         except Exception as error:  # any error of the user's code says the same: not so
-            cause = error.__cause__ if isinstance(error, TraceError) else error
+            cause = (error.__cause__ if isinstance(error, TraceError) else error) or error
             text = f"{type(cause).__name__}: {cause}".splitlines()[0].rstrip(": ")
-            return Fault(text, self._calls_of(len(entered) - 1))
+            return Fault(text + _line_of(cause), self._calls_of(len(entered) - 1))
         return next(self._differences(smaller, channels, alive), None)
-
-    def _copy(self) -> nn.Module:
-        memo: dict[int, Any] = {}
-        if self.recording.how == "meta":
-            given = (*self.model.parameters(), *self.model.buffers())
-            memo = {id(tensor): to_meta(tensor) for tensor in given}
-        return copy.deepcopy(self.model, memo)
 
     def _calls_of(self, scope: int) -> range:
         """Return the calls between the start of one module's run and of the next one's."""
@@ -143,6 +145,28 @@ class Trial:
                     yield Fault(f"{old.op.name!r} returns {found} where {right} is right", here)
         if len(before) != len(after):
             yield Fault("the model runs other operators", range(len(self.recording.calls)))
+
+
+def lighter(model: nn.Module, recording: Recording) -> nn.Module:
+    """Return a copy to record again; without numbers, where the recording needed none."""
+    memo: dict[int, Any] = {}
+    if recording.how == "meta":
+        given = (*model.parameters(), *model.buffers())
+        memo = {id(tensor): to_meta(tensor) for tensor in given}
+    return copy.deepcopy(model, memo)
+
+
+def _line_of(error: BaseException) -> str:
+    """Return the line of the user's code that an error comes from, in brackets."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not Path(f.filename).is_relative_to(_TORCH) and not _is_ours(f)]
+    if not own or not own[-1].line:
+        return ""
+    return f" ({Path(own[-1].filename).name}:{own[-1].lineno}: {own[-1].line})"
+
+
+def _is_ours(frame: traceback.FrameSummary) -> bool:
+    return any(Path(frame.filename).is_relative_to(place) for place in _OURS)
 
 
 @contextmanager

@@ -64,4 +64,5 @@ class Selection:
 
 def layer_of(weight: str) -> str:
     """Return the path of the layer that a weight belongs to, also one that is parametrized."""
-    return weight.rpartition(".")[0].partition(".parametrizations.")[0]
+    path, parametrized, _ = f".{weight}".partition(".parametrizations.")
+    return (path if parametrized else path.rpartition(".")[0]).lstrip(".")

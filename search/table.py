@@ -65,18 +65,38 @@ class Table:
     cells: Sequence[Cell]
     length: int
     _devices: dict[torch.device, "_Compiled"] = field(default_factory=dict, repr=False)
+    _repeated: dict[int, Workload] = field(default_factory=dict, repr=False)
 
     def __call__(self, decisions: Tensor) -> Workload:
         """Return the op table for a vector of shape ``(length,)``, gradients kept."""
         if not self.cells:
             return self.workload
-        device = decisions.device
+        return self.workload.with_columns(**self._compiled(decisions.device)(decisions))
+
+    def shrinking(self, decisions: Tensor, order: Tensor, counts: Tensor) -> Workload:
+        """Return op tables, one after another: of a vector whose first entries in order are 0.
+
+        Args:
+            decisions: shape ``(length,)``, on the CPU.
+            order: entries, int64, shape ``(n,)``.
+            counts: how many of them are 0 in each table, 0 to n; int64, shape ``(tables,)``.
+        """
+        repeated = self._repeated.get(len(counts))
+        if repeated is None:
+            repeated = Workload.concat([self.workload] * len(counts))
+            self._repeated = {len(counts): repeated}
+        if not self.cells:
+            return repeated
+        columns = self._compiled(decisions.device).shrinking(decisions, order, counts)
+        return repeated.with_columns(**{n: c.T.reshape(-1) for n, c in columns.items()})
+
+    def _compiled(self, device: torch.device) -> "_Compiled":
         if device not in self._devices:
             self._devices[device] = _compile(self, device)
-        return self.workload.with_columns(**self._devices[device](decisions))
+        return self._devices[device]
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_devices": {}}
+        return {**self.__dict__, "_devices": {}, "_repeated": {}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,24 +133,43 @@ class _Compiled:
     places: Tensor
 
     def __call__(self, decisions: Tensor) -> dict[str, Tensor]:
-        pieces = self.amount.new_zeros(self.n_pieces).index_add(
-            0, self.pieces, decisions.to(torch.float64)
-        )
-        counts = torch.addmv(self.fixed, self.sums, pieces)
-        terms = self.amount
+        """Return the changed columns, shape ``(rows,)``."""
+        return self._columns(self._summed(decisions))
+
+    def shrinking(self, decisions: Tensor, order: Tensor, counts: Tensor) -> dict[str, Tensor]:
+        """Return columns of shape ``(rows, tables)``; see ``Table.shrinking``."""
+        gone = self.amount.new_zeros(self.n_pieces, len(order) + 1)
+        gone[self.pieces[order], torch.arange(1, len(order) + 1)] = decisions[order].to(gone)
+        return self._columns(self._summed(decisions)[:, None] - gone.cumsum(1)[:, counts])
+
+    def _summed(self, decisions: Tensor) -> Tensor:
+        zeros = self.amount.new_zeros(self.n_pieces)
+        return zeros.index_add(0, self.pieces, decisions.to(torch.float64))
+
+    def _columns(self, pieces: Tensor) -> dict[str, Tensor]:
+        """Return columns, shape ``(rows, *more)``, for sums of shape ``(pieces, *more)``."""
+        more = pieces.shape[1:]
+        counts = _tall(self.fixed, more) + self.sums @ pieces
+        terms = _tall(self.amount, more)
         for index in self.factors:
             terms = terms * counts.index_select(0, index)
         # Multiplied first, divided once: whole numbers stay exact.
-        terms = terms / self.scale
+        terms = terms / _tall(self.scale, more)
         if self.cell is not None:
-            terms = self.amount.new_zeros(self.n_sums).index_add(0, self.cell, terms)
+            terms = self.amount.new_zeros(self.n_sums, *more).index_add(0, self.cell, terms)
         values = terms[: self.n_cells] if self.n_sums > self.n_cells else terms
         if len(self.divided):
             quotients = terms.index_select(0, self.divided) / terms.index_select(0, self.divisor)
             values = values.index_copy(0, self.divided, quotients)
-        changed = self.base.index_copy(0, self.places, values)
-        rows = changed.view(len(self.columns), -1).unbind()
+        base = _tall(self.base, more).expand(-1, *more)
+        changed = base.index_copy(0, self.places, values.expand(-1, *more))
+        rows = changed.view(len(self.columns), -1, *more).unbind()
         return dict(zip(self.columns, rows, strict=True))
+
+
+def _tall(vector: Tensor, more: torch.Size) -> Tensor:
+    """Return a vector as a column for what has ``more`` dimensions."""
+    return vector.view(-1, *[1] * len(more))
 
 
 def _compile(table: Table, device: torch.device) -> _Compiled:

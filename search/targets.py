@@ -121,7 +121,8 @@ def resolve(search: Priced, targets: Targets) -> tuple[Target, ...]:
     named = targets if isinstance(targets, Mapping) else {cost_name(search, None): targets}
     if not named:
         raise SearchError("no target is given")
-    return tuple(_target(search, cost_name(search, name), named[name]) for name in named)
+    names = [cost_name(search, name) for name in named]
+    return tuple(target_of(name, named[name], search.cost_unit(name)) for name in names)
 
 
 def cost_name(search: Priced, name: str | None) -> str:
@@ -154,8 +155,14 @@ def non_negative(value: float | Tensor, what: str) -> float:
     return number
 
 
-def _target(search: Priced, name: str, amount: Amount) -> Target:
-    unit = search.cost_unit(name) or "1"
+def target_of(name: str, amount: Amount, unit: str) -> Target:
+    """Return what an amount means for a cost in a unit, ``""`` for none.
+
+    Raises:
+        UnitError: a text is no quantity, or not of the dimension of the cost.
+        SearchError: the amount is not above 0.
+    """
+    unit = unit or "1"
     if isinstance(amount, str):
         target = _of_text(name, amount, unit)
     elif isinstance(amount, bool) or not isinstance(amount, int | float):

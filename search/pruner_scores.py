@@ -1,0 +1,89 @@
+"""How much each class of channels matters: attributions of all units that go with it, added up."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hwcost.errors import SearchError
+from hwcost.recorder_values import without_compiler
+from hwcost.search.coupling import Coupling
+
+#: What scores the units of a module: a metric, or a function of the module; None: sums of |w|.
+Scorer = Any
+
+
+def class_scores(coupling: Coupling, metric: Scorer = None) -> Tensor:
+    """Return how much each class matters, float64, shape ``(n_classes,)``.
+
+    A metric whose scores are ``comparable`` between layers is taken as it is; the scores of any
+    other are divided by their mean in each layer.
+
+    Args:
+        coupling: of the network.
+        metric: has ``run(module) -> (units,)``, or is such a function, or None: the sum of the
+            absolute weights of a unit. Where it has no score, as for heads, these sums take its
+            place, brought to the same mean.
+
+    Raises:
+        SearchError: it returns another number of scores than a module has units, or NaN.
+    """
+    scores = torch.zeros(coupling.channels.n_classes, dtype=torch.float64)
+    weights = _weight_sums(coupling)
+    if metric is None:
+        return weights
+    known = torch.zeros(coupling.channels.n_classes, dtype=torch.bool)
+    for path in coupling.producers:
+        module = coupling.model.get_submodule(path)
+        if isinstance(module, nn.MultiheadAttention):
+            continue
+        units = coupling.units(path)
+        own = _run(metric, module, path, len(units))
+        own = own if getattr(metric, "comparable", False) else _relative(own)
+        free = units >= 0
+        scores.index_add_(0, units[free], own[free])
+        known[units[free]] = True
+    if bool(known.any()) and not bool(known.all()):
+        scores[~known] = weights[~known] * scores[known].abs().mean()
+    return scores if bool(known.any()) else weights
+
+
+def _run(metric: Scorer, module: nn.Module, path: str, units: int) -> Tensor:
+    run: Any = getattr(metric, "run", metric)
+    found: Tensor = torch.as_tensor(run(module)).detach().to("cpu", torch.float64)
+    title = type(metric).__name__
+    if found.shape != (units,):
+        shape = tuple(found.shape)
+        raise SearchError(f"layer {path!r}: {title} returns {shape}; expected {units} scores")
+    if bool(found.isnan().any()):
+        raise SearchError(f"layer {path!r}: {title} returns NaN")
+    return found
+
+
+def _relative(scores: Tensor) -> Tensor:
+    mean = scores.abs().mean()
+    return scores / mean if float(mean) > 0 else scores
+
+
+def _weight_sums(coupling: Coupling) -> Tensor:
+    """Return the sum of the absolute weights of each class, over its mean in each layer."""
+    sums = torch.zeros(coupling.channels.n_classes + 1, dtype=torch.float64)
+    for weight, dim, classes in _producing(coupling):
+        others = [d for d in range(weight.dim()) if d != dim]
+        entries = weight.detach().abs().sum(others) if others else weight.detach().abs()
+        own = torch.zeros_like(sums).index_add_(0, classes, entries.to("cpu", torch.float64))
+        present = classes.unique()
+        present = present[present >= 0]
+        sums[present] += _relative(own[present])
+    return sums[:-1]
+
+
+def _producing(coupling: Coupling) -> Iterator[tuple[Tensor, int, Tensor]]:
+    """Yield weights with the dimension of what they make, and its classes."""
+    weights = {without_compiler(n): p for n, p in coupling.model.named_parameters()}
+    names = dict.fromkeys(name for axis in coupling.channels.axes for name in axis.producers)
+    for name in names:
+        for cut in coupling.channels.cuts[name]:
+            if cut.role != "in" and name in weights:
+                yield weights[name], cut.dim, cut.classes
