@@ -141,7 +141,8 @@ def _spread(line: Line, dims: Sequence[int], shape: Sequence[int]) -> Tensor:
 def _split(flow: Flow, call: Call, table: Tensor, free: Sequence[int]) -> tuple[int, Tensor] | None:
     """Return the dimension of a table of atoms that can shrink, and atoms along it."""
     depends = [d for d in range(table.dim()) if not torch.equal(table, _first(table, d))]
-    options = [d for d in free if d in depends] or depends[::-1]
+    first = [d for d in free if d in depends]
+    options = [*first, *(d for d in depends[::-1] if d not in first)]
     if len(depends) > 1:
         choice = flow.choose(table.reshape(-1), len(options) + 1)
         if choice == len(options):

@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from hwcost.recorder_values import without_compiler
 from hwcost.search.attention import fit_attention
 from hwcost.search.channels_values import Channels
+from hwcost.search.slicing_heads import set_heads
 
 
 class _Kept:
@@ -55,6 +56,8 @@ def set_attributes(model: nn.Module, channels: Channels, keep: Tensor) -> None:
                 setter(module, kept)
         if not isinstance(module, nn.LayerNorm) and kept.path in channels.norms:
             _set_own_norm(module, kept)
+        if not type(module).__module__.startswith("torch."):
+            set_heads(module, kept.path, channels, keep)
 
 
 def _set_conv(module: Any, kept: _Kept) -> None:

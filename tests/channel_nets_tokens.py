@@ -120,16 +120,36 @@ class Attention(nn.Module):
 
     def __init__(self, features: int, inner: int, heads: int, size: int = -1) -> None:
         super().__init__()
-        self.heads, self.size = heads, size
+        self.division = heads, size  # no attribute that says how many heads there are
         self.q, self.k, self.v = (nn.Linear(features, inner) for _ in range(3))
         self.o = nn.Linear(inner, features)
 
     def forward(self, x: Tensor) -> Any:
         b, n, _ = x.shape
-        parts = (p(x).view(b, n, self.heads, self.size) for p in (self.q, self.k, self.v))
+        parts = (p(x).view(b, n, *self.divided()) for p in (self.q, self.k, self.v))
         q, k, v = (p.transpose(1, 2) for p in parts)
         weights = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1)
         return self.o((weights @ v).transpose(1, 2).flatten(2))
+
+    def divided(self) -> tuple[int, int]:
+        return self.division
+
+
+class OwnHeads(Attention):
+    """Attention whose attributes say how many heads it has; they shrink with the layers."""
+
+    def __init__(self, features: int, inner: int, heads: int) -> None:
+        super().__init__(features, inner, heads)
+        self.num_heads, self.head_dim, self.inner_dim = heads, inner // heads, inner
+
+    def divided(self) -> tuple[int, int]:
+        assert self.num_heads * self.head_dim == self.inner_dim
+        return self.num_heads, self.head_dim
+
+
+@NETS.net("0:16 1.q:3 1.o:16")
+def attention_with_heads_of_its_own() -> Net:
+    return nn.Sequential(nn.Linear(5, 16), OwnHeads(16, 12, 3), nn.Linear(16, 4)), (tokens(5),)
 
 
 @NETS.net("0:16 1.v:4 1.o:16")

@@ -282,3 +282,14 @@ def test_code_that_needs_another_reading_gets_it_in_every_block() -> None:
     between = [nn.Linear(4, 5) for _ in range(4)]
     net = nn.Sequential(*(m for pair in zip(blocks, between, strict=True) for m in pair))
     assert len(channels_of(net, tokens(5)).axes) == 4 * 5 - 1
+
+
+def test_an_attention_of_the_users_says_how_many_heads_are_left() -> None:
+    net, args = made("attention_with_heads_of_its_own")
+    channels = channels_of(net, *args)
+    heads = next(axis for axis in channels.axes if axis.name == "1.q")
+    alive = torch.ones(channels.n_classes, dtype=torch.bool)
+    alive[heads.start + 1] = False
+    small = sliced(net, channels, alive)[1]
+    assert numbers(small, "num_heads", "head_dim", "inner_dim") == [2, 4, 8]
+    assert numbers(net[1], "num_heads", "head_dim", "inner_dim") == [3, 4, 12]
