@@ -26,6 +26,15 @@ from hwcost.search.recalibrate import recalibrate_bn
 from hwcost.search.refine import refine
 from hwcost.search.regularizers import DUCCIO, BaseRegularizer, Constraint
 from hwcost.search.supernet import SuperNet
+from hwcost.search.weight_pruning import (
+    PruneCell,
+    PruneFiller,
+    PruneMode,
+    PruneUnit,
+    WeightPruning,
+    prune_from_ini,
+    prune_weights,
+)
 
 #: Another name of ``ODiMO``.
 ODiMO_MPS = ODiMO
@@ -52,6 +61,10 @@ __all__ = [
     "PaddedConv1d",
     "PaddedConv2d",
     "PaddedConv3d",
+    "PruneCell",
+    "PruneFiller",
+    "PruneMode",
+    "PruneUnit",
     "Pruner",
     "Reached",
     "Removed",
@@ -59,7 +72,10 @@ __all__ = [
     "Search",
     "SuperNet",
     "SuperNetModule",
+    "WeightPruning",
     "get_default_qinfo",
+    "prune_from_ini",
+    "prune_weights",
     "recalibrate_bn",
     "refine",
 ]
