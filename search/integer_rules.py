@@ -118,27 +118,59 @@ def _shown(scale: Tensor, call: Call, b: Builder) -> Tensor:
 def linear(b: Builder, index: int, call: Call) -> tuple[Value, ...]:
     """``aten.linear``, of tokens as well."""
     x = b.codes(b.value(call.arg("input")))
-    x = b.uniform(x, [x.scale.dim() - 1])
     weight = _weight(b, call.arg("weight"))
     assert weight.codes is not None and weight.scale is not None
-    if weight.scale.shape[1] > 1:
+    return _of_matrix(b, x, weight.codes, weight.scale, call.arg("bias"))
+
+
+def _of_matrix(
+    b: Builder, x: Whole, codes: Tensor, scales: Tensor, added: Ref | None = None
+) -> tuple[Value, ...]:
+    """Return a linear layer's result.
+
+    Args:
+        x: its input.
+        codes: of its weight, ``(channels, inputs)``.
+        scales: of its weight, as many dimensions.
+        added: its bias.
+    """
+    x = b.uniform(x, [x.scale.dim() - 1])
+    if scales.shape[1] > 1:
         raise SearchError("the weight's scales do not belong to output channels")
-    total = (x.scale * weight.scale.view(-1)).expand(*x.scale.shape[:-1], len(weight.codes))
-    if call.arg("bias") is not None and total.numel() > len(weight.codes):
+    total = (x.scale * scales.view(-1)).expand(*x.scale.shape[:-1], len(codes))
+    if added is not None and total.numel() > len(codes):
         raise SearchError("a bias is added to tokens of different scales")
-    bias = _bias(b, call.arg("bias"), total.reshape(-1)[: len(weight.codes)])
-    names = b.buffer("weight", _small(weight.codes)), b.buffer("bias", bias)
+    bias = _bias(b, added, total.reshape(-1)[: len(codes)])
+    names = b.buffer("weight", _small(codes)), b.buffer("bias", bias)
     step = Linear((x.slot,), names, b.layer)
-    size = weight.codes.abs().sum(1) * x.largest + bias.abs()
+    size = codes.abs().sum(1) * x.largest + bias.abs()
     return (b.result(_accumulated(b, step, size, total)),)
 
 
+def addmm(b: Builder, index: int, call: Call) -> tuple[Value, ...]:
+    """``aten.addmm`` with a weight on the right and a bias."""
+    x = b.codes(b.value(call.arg("mat1")))
+    if call.arg("alpha") != 1 or call.arg("beta") != 1:
+        raise SearchError("alpha and beta must be 1")
+    weight = _weight(b, call.arg("mat2"))
+    assert weight.codes is not None and weight.scale is not None
+    bias = call.arg("self")
+    if b.shape(bias) != (weight.codes.shape[1],):
+        raise SearchError("what it adds is no bias of its output channels")
+    return _of_matrix(b, x, weight.codes.t(), weight.scale.t(), bias)
+
+
 def matmul(b: Builder, index: int, call: Call) -> tuple[Value, ...]:
-    """``aten.matmul`` of two tensors that are both quantized."""
+    """``aten.matmul`` of two tensors that are both quantized, one a weight maybe."""
     values = [b.value(ref) for ref in call.args[:2]]
     if any(v.constant is not None and v.constant.codes is None for v in values):
         raise SearchError("its weight is not quantized")
-    first, second = (b.codes(value) for value in values)
+    first, weight = b.codes(values[0]), values[1].constant
+    if weight is not None and weight.codes is not None and weight.codes.dim() == 2:
+        assert weight.scale is not None
+        if len(weight.scale) == 1:
+            return _of_matrix(b, first, weight.codes.t(), weight.scale.t())
+    second = b.codes(values[1])
     if min(first.scale.dim(), second.scale.dim()) < 2:
         raise SearchError("a product with a vector")
     first = b.uniform(first, [first.scale.dim() - 1])
@@ -193,6 +225,7 @@ COMPUTING: dict[str, Rule] = {
     "hwcost.fake_quantize": quantizer,
     "aten.convolution": convolution,
     "aten.linear": linear,
+    "aten.addmm": addmm,
     "aten.matmul": matmul,
     "aten.mm": matmul,
     "aten.bmm": matmul,

@@ -6,31 +6,30 @@ Source:
     0 bits to remove it).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
-from hwcost.errors import SearchError, did_you_mean
+from hwcost.errors import SearchError
 from hwcost.search.base import Search
 from hwcost.search.options import (
+    GRANULARITIES,
     LayerQuant,
     MPSType,
     Option,
     Qinfo,
+    check_known,
     check_qinfo,
     layer_quant,
 )
+from hwcost.search.pit_layers import layer_of
 from hwcost.search.points import Layer, Point, Points
 from hwcost.search.quantize import QUANTIZERS, WEIGHT_RULES
 from hwcost.search.quantized import QuantizedMethod
 from hwcost.search.quantized_install import PointPlan
 from hwcost.search.quantized_layers import Weight, joined
-from hwcost.search.quantized_step import stored
-
-#: How many choices a weight has.
-GRANULARITIES = ("layer", "channel")
+from hwcost.search.quantized_search import QuantizedSearch
 
 #: Bits of the network's inputs and outputs, which nothing decides about.
 OUTER_BITS = 8
@@ -53,9 +52,7 @@ class MPSMethod(QuantizedMethod):
     ) -> None:
         super().__init__()
         granularity = granularity if w_search_type is None else MPSType(w_search_type).value
-        if granularity not in GRANULARITIES:
-            hint = did_you_mean(str(granularity), GRANULARITIES)
-            raise SearchError(f"no granularity {granularity!r}{hint}; known: 'layer', 'channel'")
+        check_known("granularity", granularity, GRANULARITIES)
         self.granularity, self.outer_bits = granularity, outer_bits
         usual = LayerQuant(w_bits, a_bits)  # type: ignore[arg-type]  # it makes tuples of them
         self.qinfo: Mapping[str, LayerQuant] = {"default": usual} if qinfo is None else dict(qinfo)
@@ -64,8 +61,8 @@ class MPSMethod(QuantizedMethod):
     def _check(self) -> None:
         check_qinfo(self.qinfo)
         for name, quant in self.qinfo.items():
-            _known(f"qinfo[{name!r}]: weight", quant.weight, WEIGHT_RULES)
-            _known(f"qinfo[{name!r}]: activation", quant.activation, QUANTIZERS)
+            check_known(f"qinfo[{name!r}]: weight", quant.weight, WEIGHT_RULES)
+            check_known(f"qinfo[{name!r}]: activation", quant.activation, QUANTIZERS)
             if 0 in quant.w_bits and self.granularity == "layer":
                 raise SearchError(
                     "w_bits holds 0, which removes channels: granularity must be 'channel'"
@@ -76,7 +73,7 @@ class MPSMethod(QuantizedMethod):
         for layer in points.layers:
             readers.setdefault(layer.point, []).append(layer.weight)
         return [
-            self._plan(point, [_path(name) for name in readers.get(number, ())])
+            self._plan(point, [layer_of(name) for name in readers.get(number, ())])
             for number, point in enumerate(points.points)
         ]
 
@@ -102,73 +99,14 @@ class MPSMethod(QuantizedMethod):
         options = [[Option(bits) for bits in quant.w_bits] for _, quant in taken]
         self.options = joined(options)
         self.prunable = {layer.weight for layer, quant in taken if 0 in quant.w_bits}
-        found: list[Weight] = []
-        start = 0
-        for (layer, quant), own in zip(taken, options, strict=True):
-            weight = self._weight(search, layer, quant, own, start)
-            start = weight.rows.stop
-            found.append(weight)
-        return found
+        pairs = zip(taken, options, strict=True)
+        return self._weights(search, [(layer, own, q.weight) for (layer, q), own in pairs])
 
     def _quant(self, layer: Layer) -> LayerQuant:
-        return layer_quant(self.qinfo, _path(layer.weight))
-
-    def _weight(
-        self, search: Search, layer: Layer, quant: LayerQuant, own: Sequence[Option], start: int
-    ) -> Weight:
-        parameter = stored(search.model, layer.weight)
-        channels = parameter.shape[layer.axis]
-        by_channel = self.granularity == "channel" and not layer.whole
-        kept = tuple(option for option in own if option.bits)
-        columns = tuple(self.options.index(option) - self.removes for option in kept)
-        return Weight(
-            layer=layer,
-            path=layer.weight.rpartition(".")[0],
-            channels=channels,
-            options=kept,
-            columns=columns,
-            rows=slice(start, start + (channels if by_channel else 1)),
-            by_channel=by_channel,
-            classes=_classes(search, layer, channels),
-            rule=quant.weight,
-        )
-
-    def summary(self) -> list[str]:
-        lines = []
-        chosen = self.chosen()
-        for number, weight in enumerate(self.layers):
-            own = [chosen[number][i] for i in self.kept(number).tolist()]
-            counts = {option: own.count(option) for option in weight.options if option in own}
-            parts = [
-                f"{option}" if len(counts) == 1 else f"{option} x{n}"
-                for option, n in counts.items()
-            ]
-            read = weight.layer.point
-            bits = "float" if read < 0 else f"a{self.chosen_bits()[read]}"
-            lines.append(f"{weight.path}: {', '.join(parts)}, {bits}")
-        return [*lines, *self.missed]
+        return layer_quant(self.qinfo, layer_of(layer.weight))
 
 
-def _known(what: str, name: str, names: Mapping[str, Any]) -> None:
-    if name not in names:
-        raise SearchError(
-            f"{what} is {name!r}{did_you_mean(name, names)}; known: {', '.join(names)}"
-        )
-
-
-def _path(weight: str) -> str:
-    return weight.rpartition(".")[0]
-
-
-def _classes(search: Search, layer: Layer, channels: int) -> torch.Tensor:
-    """Return the class of each output channel of a weight, -1 where it stays."""
-    for cut in search.channels.cuts.get(layer.weight, ()):
-        if cut.dim == layer.axis and cut.role == "out":
-            return cut.classes
-    return torch.full((channels,), -1)
-
-
-class MPS(Search):
+class MPS(QuantizedSearch):
     """Search over the bits of weights and tensors: mixed precision, pruning by 0 bits, and QAT.
 
     The copy of the network is quantized: BatchNorm is folded into the layers before it, weights
@@ -226,16 +164,3 @@ class MPS(Search):
         )
         inputs = {"input_shape": input_shape, "input_example": input_example}
         super().__init__(model, example, [method], cost=cost, seed=seed, **inputs)
-
-    def calibrate(self, data: Iterable[Any], percentile: float = 100.0) -> None:
-        """Set the ranges of all tensors by what they hold when batches run.
-
-        Without it, the first training batch does.
-
-        Args:
-            data: batches: inputs, or tuples that begin with what the network takes.
-            percentile: share of the absolute values, in percent, that a range must reach.
-        """
-        for method in self.each_method():
-            if isinstance(method, QuantizedMethod):
-                method.calibrate(data, percentile)

@@ -6,21 +6,21 @@ Source:
     multi-accelerator SoCs at training-time, arXiv:2409.18566 (engines of different operations).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from hwcost.platform import Platform
-from hwcost.search.base import Search
 from hwcost.search.odimo_baselines import BaselineTable, baselines
 from hwcost.search.odimo_mapping import MappingTable, mapping
 from hwcost.search.odimo_method import SMOOTH, ODiMOMethod
 from hwcost.search.odimo_timeline import timeline
+from hwcost.search.quantized_search import QuantizedSearch
 
 
-class ODiMO(Search):
+class ODiMO(QuantizedSearch):
     """Search over the engines of a platform: each output channel of each layer goes to one.
 
     An engine brings its own precision of weights, and some compute a convolution only as a
@@ -103,10 +103,6 @@ class ODiMO(Search):
         found = next(self.each_method())
         assert isinstance(found, ODiMOMethod)
         return found
-
-    def calibrate(self, data: Iterable[Any], percentile: float = 100.0) -> None:
-        """Set the ranges of all tensors by what they hold when batches run; see ``MPS``."""
-        self.odimo.calibrate(data, percentile)
 
     def mapping(self) -> MappingTable:
         """Return who computes what in the network that ``export`` returns now; print it."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hwcost.costmodel import CostModel
 from hwcost.search.odimo_split import PARTS
+from hwcost.search.quantized_layers import titles
 from hwcost.search.summary import aligned, readable
 from hwcost.workload import Workload
 
@@ -201,10 +202,11 @@ def _kind(workload: Workload, columns: dict[str, list[float]], row: int) -> str:
 def _scattered(method: "ODiMOMethod") -> Iterator[str]:
     """Yield layers in which the channels of an engine do not stand side by side."""
     order, chosen = method.reordering(), method.chosen()
+    names = titles(method.layers)
     for number, weight in enumerate(method.layers):
         index = order.index(weight.name, weight.layer.axis, len(method.kept(number)))
         kept = method.kept(number)[index].tolist()
         engines = [chosen[number][i].engine for i in kept]
         changes = sum(one != other for one, other in pairwise(engines))
         if changes >= len(set(engines)):
-            yield weight.path
+            yield names[number]

@@ -1,13 +1,13 @@
 """ODiMO as a method: each output channel's engine as a trainable choice."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from hwcost.costmodel import CostModel
-from hwcost.errors import UnknownName, did_you_mean
+from hwcost.errors import UnknownName
 from hwcost.platform import Platform
 from hwcost.search.base import Search
 from hwcost.search.fold import plain_weights
@@ -15,15 +15,14 @@ from hwcost.search.method import Trace
 from hwcost.search.odimo_forms import Forms
 from hwcost.search.odimo_offers import LayerOffers, offers_by_weight, precisions, refuse_none
 from hwcost.search.odimo_reorder import Reordering, reordering
-from hwcost.search.options import Option
+from hwcost.search.options import GRANULARITIES, Option, check_known
 from hwcost.search.pit_layers import Selection, layer_of
-from hwcost.search.points import Layer, Points
+from hwcost.search.points import Points
 from hwcost.search.quantize import QUANTIZERS, WEIGHT_RULES
 from hwcost.search.quantized import QuantizedMethod
 from hwcost.search.quantized_install import PointPlan
 from hwcost.search.quantized_layers import Weight
 from hwcost.search.quantized_now import Now
-from hwcost.search.quantized_step import stored
 from hwcost.search.variants import Variant, expanded
 from hwcost.workload import Workload
 
@@ -33,8 +32,6 @@ OUTER_BITS = 8
 #: The p of the norm over engines that stands for their maximum in a loss: at most 9 % above the
 #: maximum of two, and a slope for the one that waits.
 SMOOTH = 8.0
-
-GRANULARITIES = ("channel", "layer")
 
 
 class ODiMOMethod(QuantizedMethod):
@@ -58,15 +55,15 @@ class ODiMOMethod(QuantizedMethod):
         exclude_types: Sequence[type[nn.Module]] = (),
     ) -> None:
         super().__init__()
-        _known("granularity", granularity, GRANULARITIES)
-        _known("weight", weight, WEIGHT_RULES)
-        _known("activation", activation, QUANTIZERS)
+        check_known("granularity", granularity, GRANULARITIES, UnknownName)
+        check_known("weight", weight, WEIGHT_RULES, UnknownName)
+        check_known("activation", activation, QUANTIZERS, UnknownName)
         self.costs = CostModel(platform, metric)
         self.platform = self.costs.platform
         self.bits = precisions(self.platform, w_bits, a_bits)
         self.start = dict(start or {})
         for name in self.start:
-            _known("start", name, self.platform.engines)
+            check_known("start", name, self.platform.engines, UnknownName)
         self.granularity, self.rule, self.activation, self.smooth = (
             granularity,
             weight,
@@ -110,42 +107,20 @@ class ODiMOMethod(QuantizedMethod):
     def weights_for(self, search: Search, points: Points) -> list[Weight]:
         taken = [layer for layer in points.layers if self._takes(search.model, layer.weight)]
         options = {
-            layer.weight: self._options(layer_of(layer.weight), self.offers.get(layer.weight))
+            layer.weight: self._options(layer.weight, self.offers.get(layer.weight))
             for layer in taken
         }
         self.options = tuple(sorted({o for own in options.values() for o in own}, key=self._rank))
-        found: list[Weight] = []
-        start = 0
-        for layer in taken:
-            weight = self._weight(search, layer, options[layer.weight], start)
-            start = weight.rows.stop
-            found.append(weight)
-        return found
+        return self._weights(search, [(one, options[one.weight], self.rule) for one in taken])
 
-    def _options(self, path: str, offers: LayerOffers | None) -> tuple[Option, ...]:
-        found = [offer.option for offer in refuse_none(self.platform, path, offers)]
+    def _options(self, weight: str, offers: LayerOffers | None) -> tuple[Option, ...]:
+        title = layer_of(weight) or weight
+        found = [offer.option for offer in refuse_none(self.platform, title, offers)]
         return tuple(sorted(found, key=self._rank))
 
     def _rank(self, option: Option) -> tuple[int, int]:
         """Return where an option stands: the first of equally probable ones is taken."""
         return -option.bits, list(self.platform.engines).index(option.engine)
-
-    def _weight(
-        self, search: Search, layer: Layer, options: tuple[Option, ...], start: int
-    ) -> Weight:
-        channels = stored(search.model, layer.weight).shape[layer.axis]
-        by_channel = self.granularity == "channel" and not layer.whole
-        return Weight(
-            layer=layer,
-            path=layer_of(layer.weight),
-            channels=channels,
-            options=options,
-            columns=tuple(map(self.options.index, options)),
-            rows=slice(start, start + (channels if by_channel else 1)),
-            by_channel=by_channel,
-            classes=_classes(search, layer, channels),
-            rule=self.rule,
-        )
 
     def start_logits(self) -> Tensor:
         return torch.tensor([float(self.start.get(o.engine, 0.0)) for o in self.options])
@@ -206,28 +181,3 @@ class ODiMOMethod(QuantizedMethod):
     def reordering(self) -> Reordering:
         """Return in which order an export has its channels: those of one engine together."""
         return reordering(self, self._channels[0], self._alive[0].hard(), self.chosen())
-
-    def summary(self) -> list[str]:
-        lines = []
-        chosen = self.chosen()
-        for number, weight in enumerate(self.layers):
-            own = [chosen[number][i] for i in self.kept(number).tolist()]
-            counts = {option: own.count(option) for option in weight.options if option in own}
-            parts = ", ".join(f"{option} x{count}" for option, count in counts.items())
-            lines.append(f"{weight.path}: {parts}")
-        return [*lines, *self.missed]
-
-
-def _known(what: str, name: str, names: Iterable[str]) -> None:
-    names = list(names)
-    if name not in names:
-        hint = did_you_mean(str(name), names)
-        raise UnknownName(f"{what} is {name!r}{hint}; known: {', '.join(names)}")
-
-
-def _classes(search: Search, layer: Layer, channels: int) -> Tensor:
-    """Return the class of each output channel of a weight, -1 where it stays."""
-    for cut in search.channels.cuts.get(layer.weight, ()):
-        if cut.dim == layer.axis and cut.role == "out":
-            return cut.classes
-    return torch.full((channels,), -1)

@@ -9,8 +9,8 @@ from torch import Tensor
 from hwcost.errors import SearchError, UnknownName, suggestion
 from hwcost.offers import DEFAULT, MODELLED, offer, status_of
 from hwcost.platform import Engine, Platform
-from hwcost.recorder_values import Ref
 from hwcost.search.options import Option
+from hwcost.search.quantized_table import rows_of_weights
 from hwcost.structure import Structure
 from hwcost.tracing import Traced
 from hwcost.workload import Workload
@@ -118,7 +118,9 @@ def offers_by_weight(
     A layer that is run several times is offered where all its runs are.
     """
     found: dict[str, LayerOffers] = {}
-    rows = _rows_of_weights(traced)
+    rows: dict[str, list[int]] = {}
+    for row, _, weight in rows_of_weights(traced):
+        rows.setdefault(traced.recording.parameters[weight], []).append(row)
     every = row_offers(platform, traced.workload, bits)
     for name, own in rows.items():
         first, *others = [every[row] for row in own]
@@ -136,17 +138,6 @@ def _pruned(found: LayerOffers) -> LayerOffers:
     if found.becomes and forms == {native}:
         return LayerOffers(found.offers)
     return found
-
-
-def _rows_of_weights(traced: Traced) -> dict[str, list[int]]:
-    recording = traced.recording
-    stored = {recording.tensors[ref].storage: name for ref, name in recording.parameters.items()}
-    rows: dict[str, list[int]] = {}
-    for row, index in enumerate(traced.calls):
-        ref = recording.calls[index].arg("weight")
-        if type(ref) is Ref and recording.tensors[ref].storage in stored:
-            rows.setdefault(stored[recording.tensors[ref].storage], []).append(row)
-    return rows
 
 
 def row_offers(platform: Platform, workload: Workload, bits: Precisions) -> list[LayerOffers]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hwcost.costmodel import CostModel
 from hwcost.search.options import Option
+from hwcost.search.quantized_layers import titles
 from hwcost.structure import Structure
 from hwcost.workload import Workload
 
@@ -66,9 +67,10 @@ class Splits:
 
     def channels(self, counts: Sequence[Counts]) -> dict[str, dict[str, int]]:
         """Return by layer how many channels each engine has."""
+        layers = self.method.layers
         return {
-            weight.path: {o.engine: n for o, n in zip(weight.options, own, strict=True) if n}
-            for weight, own in zip(self.method.layers, counts, strict=True)
+            title: {o.engine: n for o, n in zip(weight.options, own, strict=True) if n}
+            for title, weight, own in zip(titles(layers), layers, counts, strict=True)
         }
 
     def cost(self, counts: Sequence[Counts]) -> float:

@@ -1,11 +1,14 @@
 """What can be chosen for the weights of a layer, and how its tensors are quantized."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from fnmatch import fnmatchcase
 
-from hwcost.errors import SearchError, UnknownName, did_you_mean
+from hwcost.errors import HwcostError, SearchError, UnknownName, did_you_mean
+
+#: Whether a layer chooses as one, or each of its output channels for itself.
+GRANULARITIES = ("layer", "channel")
 
 
 @dataclass(frozen=True, order=True)
@@ -100,6 +103,20 @@ def check_qinfo(qinfo: Qinfo, paths: Sequence[str] | None = None) -> None:
             continue
         if not any(fnmatchcase(path, name) for path in paths):
             raise UnknownName(f"qinfo: no layer {name!r}{did_you_mean(name, paths)}")
+
+
+def check_known(
+    what: str, name: str, names: Iterable[str], error: type[HwcostError] = SearchError
+) -> None:
+    """Refuse a name that is not among those known; ``what`` has it, for the message.
+
+    Raises:
+        HwcostError: it is not; of the type that is given.
+    """
+    known = list(names)
+    if name not in known:
+        hint = did_you_mean(str(name), known)
+        raise error(f"{what} is {name!r}{hint}; known: {', '.join(known)}")
 
 
 def without_pruning(quant: LayerQuant) -> LayerQuant:

@@ -12,21 +12,19 @@ from torch import nn
 
 from hwcost.recorder_values import Call, Ref
 from hwcost.search.points_graph import ADDING, FUSED, Graph
+from hwcost.search.points_weights import (
+    PRODUCTS,
+    WEIGHTED,
+    axis_of,
+    parameter_of,
+    summed_weight,
+    unquantized,
+    weight_of,
+)
 from hwcost.search.sites import Sites
 from hwcost.search.swap import user_class
 
-#: Operators that multiply by a weight -> name of the argument.
-WEIGHTED = {
-    "aten.convolution": "weight",
-    "aten._convolution": "weight",
-    "aten.linear": "weight",
-    "aten.matmul": "other",
-    "aten.mm": "mat2",
-    "aten.addmm": "mat2",
-}
-
-#: Those among them whose weight has its output channels last.
-PRODUCTS = ("aten.matmul", "aten.mm", "aten.addmm")
+__all__ = ["PRODUCTS", "WEIGHTED", "Layer", "Point", "Points", "find_points"]
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,9 @@ def find_points(model: nn.Module, sites: Sites) -> Points:
     points = [_point(model, graph, sites, reached, group, known) for group in groups]
     place = {value: index for index, group in enumerate(groups) for value in group}
     layers = tuple(_layers(model, graph, place))
-    missed = tuple(_missed(graph, value) for value in wanted if value not in reached)
-    return Points(tuple(points), layers, missed)
+    missed = [_missed(graph, value) for value in wanted if value not in reached]
+    missed += unquantized(graph, {layer.weight for layer in layers})
+    return Points(tuple(points), layers, tuple(missed))
 
 
 def _is_stored(graph: Graph, value: Ref) -> bool:
@@ -169,21 +168,10 @@ def _meetings(graph: Graph) -> Iterator[Sequence[Ref]]:
         operands = graph.operands(call)
         if call.op.name in ADDING and len(operands) > 1:
             yield operands
-        weight = _weight(graph, call)
+        weight = weight_of(graph, call)
         if weight is not None and operands:
             inputs.setdefault(weight, []).append(operands[0])
     yield from inputs.values()
-
-
-def _weight(graph: Graph, call: Call) -> str | None:
-    """Return the parameter that a call multiplies by, None where there is none."""
-    argument = WEIGHTED.get(call.op.name)
-    if argument is None:
-        return None
-    name, view = _parameter(graph, call.arg(argument)), graph.recording.tensors[call.arg(argument)]
-    if call.op.name in PRODUCTS and (len(view.shape) != 2 or view.numel != graph.sizes.get(name)):
-        return None
-    return name
 
 
 def _point(
@@ -215,7 +203,7 @@ def _sum(graph: Graph, value: Ref) -> str | None:
     if call is not None and call.op.name in ("aten.relu", "aten.relu_"):
         value = graph.operands(call)[0]
         call = graph.producer(value) if graph.is_same(call.inputs[0], value) else None
-    return None if call is None else _weight(graph, call)
+    return None if call is None else summed_weight(graph, call)
 
 
 def _relu(model: nn.Module, graph: Graph, value: Ref) -> str | None:
@@ -243,42 +231,19 @@ def _layers(model: nn.Module, graph: Graph, place: dict[Ref, int]) -> Iterator[L
     """Yield every weight once, by its first call."""
     calls: dict[str, list[Call]] = {}
     for call in graph.recording.calls:
-        weight = _weight(graph, call)
+        weight = weight_of(graph, call)
         if weight is not None and graph.operands(call) and "parametrizations" not in weight:
             calls.setdefault(weight, []).append(call)
     for weight, found in calls.items():
-        first, axes = found[0], {_axis(graph, call) for call in found}
+        first, axes = found[0], {axis_of(graph, call) for call in found}
         bias = first.arg("self" if first.op.name == "aten.addmm" else "bias")
         yield Layer(
             weight=weight,
-            bias=_parameter(graph, bias),
+            bias=parameter_of(graph, bias),
             axis=next((axis for axis in axes if axis is not None), 0),
             whole=len(axes) > 1 or None in axes,
             point=place.get(graph.operands(first)[0], -1),
         )
-
-
-def _axis(graph: Graph, call: Call) -> int | None:
-    """Return the dimension of a stored weight that has a call's output channels, None for none."""
-    turned = _is_turned(graph, call)
-    if call.op.name in PRODUCTS:
-        return 0 if turned else 1
-    if call.op.name == "aten.linear":
-        return 1 if turned else 0
-    transposed = bool(call.arg("transposed"))
-    return None if turned or (transposed and call.arg("groups") > 1) else int(transposed)
-
-
-def _parameter(graph: Graph, ref: Ref | None) -> str | None:
-    """Return the parameter in whose memory a tensor lies."""
-    return None if ref is None else graph.stored.get(graph.recording.tensors[ref].storage)
-
-
-def _is_turned(graph: Graph, call: Call) -> bool:
-    """Whether a call reads a weight in another order than that in which it is stored."""
-    view = graph.recording.tensors[call.arg(WEIGHTED[call.op.name])]
-    strides = [step for size, step in zip(view.shape, view.stride, strict=True) if size > 1]
-    return strides != sorted(strides, reverse=True)
 
 
 def _missed(graph: Graph, value: Ref) -> str:

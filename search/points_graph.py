@@ -69,7 +69,7 @@ class Graph:
         made: values that a call computes, in order; inputs come first.
         bypassed: values that are read past their marks too: changed in place, by their old name.
         stored: storage -> the parameter that lies there.
-        sizes: parameter -> how many numbers it has.
+        shapes: of parameters.
     """
 
     recording: Recording
@@ -81,7 +81,7 @@ class Graph:
     made: list[Ref] = field(default_factory=list)
     bypassed: set[Ref] = field(default_factory=set)
     stored: dict[int, str] = field(default_factory=dict)
-    sizes: dict[str | None, int] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _marked: set[Ref] = field(default_factory=set)
     _same: dict[Ref, Ref] = field(default_factory=dict)
 
@@ -89,7 +89,7 @@ class Graph:
         tensors = self.recording.tensors
         names = self.recording.parameters.items()
         self.stored = {tensors[r].storage: name for r, name in names}
-        self.sizes.update({name: tensors[r].numel for r, name in names})
+        self.shapes = {name: tensors[r].shape for r, name in names}
         for ref in self.recording.inputs:
             self._make(ref)
         for index, call in enumerate(self.recording.calls):

@@ -10,11 +10,12 @@ from hwcost.errors import SearchError
 from hwcost.search.choices import ChoiceBank
 from hwcost.search.method import Trace
 from hwcost.search.options import Option
-from hwcost.search.points import Points
+from hwcost.search.pit_layers import layer_of
+from hwcost.search.points import Layer, Points
 from hwcost.search.quantize import WEIGHT_RULES
 from hwcost.search.quantized_export import exported
 from hwcost.search.quantized_install import PointPlan, install, observed
-from hwcost.search.quantized_layers import Weight, chosen_of
+from hwcost.search.quantized_layers import Weight, chosen_of, classes_of, titles
 from hwcost.search.quantized_now import kept_choice
 from hwcost.search.quantized_pruning import removal
 from hwcost.search.quantized_state import grids_of
@@ -75,7 +76,34 @@ class QuantizedMethod(QuantizedStep):
             return
         with self._observing() as calibration:
             observed(model, args, kwargs)
-        self._set_ranges(calibration, 100.0)
+        # Of this process alone: others may not make a search now.
+        self._set_ranges(self._ends(calibration, 100.0))
+
+    def _weights(
+        self, search: "Search", taken: Sequence[tuple[Layer, Sequence[Option], str]]
+    ) -> list[Weight]:
+        """Return weights of layers, their options, removal among them maybe, and their rules."""
+        found: list[Weight] = []
+        start = 0
+        for layer, options, rule in taken:
+            kept = tuple(option for option in options if option.bits)
+            channels = stored(search.model, layer.weight).shape[layer.axis]
+            by_channel = self.granularity == "channel" and not layer.whole
+            stop = start + (channels if by_channel else 1)
+            weight = Weight(
+                layer=layer,
+                path=layer_of(layer.weight),
+                channels=channels,
+                options=kept,
+                columns=tuple(self.options.index(option) - self.removes for option in kept),
+                rows=slice(start, stop),
+                by_channel=by_channel,
+                classes=classes_of(search.channels, layer, channels),
+                rule=rule,
+            )
+            found.append(weight)
+            start = stop
+        return found
 
     def attach(self, search: "Search") -> None:
         self._traced = False
@@ -187,6 +215,19 @@ class QuantizedMethod(QuantizedStep):
         chosen = self.activations.chosen().tolist()
         pairs = zip(self.plans, self.point_columns, chosen, strict=True)
         return [plan.bits[own.index(c)] for plan, own, c in pairs]
+
+    def summary(self) -> list[str]:
+        """Return a line for each layer: its options, with counts of channels; what it reads."""
+        lines, bits, chosen = [], self.chosen_bits(), self.chosen()
+        for number, (title, weight) in enumerate(
+            zip(titles(self.layers), self.layers, strict=True)
+        ):
+            own = [chosen[number][i] for i in self.kept(number).tolist()]
+            counts = {option: own.count(option) for option in weight.options if option in own}
+            parts = [f"{o}" if len(counts) == 1 else f"{o} x{n}" for o, n in counts.items()]
+            read = "float" if weight.layer.point < 0 else f"a{bits[weight.layer.point]}"
+            lines.append(f"{title}: {', '.join([*parts, read])}")
+        return [*lines, *self.missed]
 
     def _learn_steps(self) -> None:
         """Let scales of weights learn whose rule says so, from where the rule starts them."""

@@ -1,7 +1,7 @@
 """Quantizers of an exported network: buffers of its modules, and the op that reads them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -106,12 +106,7 @@ def _put(model: nn.Module, name: str, scale: Tensor, quantizer: Quantizer) -> No
     """Let all readers of a parameter see it rounded."""
     for module, attribute in owners(model, model.get_parameter(name)):
         buffer = _buffer(module, f"{attribute}_scale", scale)
-        add_transform(module, attribute, _named(quantizer, buffer))
-
-
-def _named(quantizer: Quantizer, buffer: str) -> Quantizer:
-    q = quantizer
-    return Quantizer(buffer, q.grids, q.axis, q.label, q.engines)
+        add_transform(module, attribute, replace(quantizer, scale=buffer))
 
 
 def _buffer(module: nn.Module, name: str, value: Tensor) -> str:

@@ -1,5 +1,6 @@
 """The weights that a method quantizes: what each may choose, and where its choices stand."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from hwcost.search.channels import Channels
 from hwcost.search.options import Option
 from hwcost.search.points import Layer
 from hwcost.search.quantize import Grid, weight_grid
@@ -81,3 +83,21 @@ def chosen_of(weight: Weight, chosen: Tensor) -> Tensor:
 def joined(options: Sequence[Sequence[Option]]) -> tuple[Option, ...]:
     """Return all options that occur, removal first."""
     return tuple(sorted({option for own in options for option in own}))
+
+
+def classes_of(channels: Channels, layer: Layer, size: int) -> Tensor:
+    """Return the class of each output channel of a weight, -1 where it stays.
+
+    Args:
+        size: how many output channels the weight has.
+    """
+    for cut in channels.cuts.get(layer.weight, ()):
+        if cut.dim == layer.axis and cut.role == "out":
+            return cut.classes
+    return torch.full((size,), -1)
+
+
+def titles(weights: Sequence[Weight]) -> list[str]:
+    """Return what each weight is called: its module, or by its own name if that has several."""
+    paths = Counter(weight.path for weight in weights)
+    return [w.path if w.path and paths[w.path] == 1 else w.name for w in weights]

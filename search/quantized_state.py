@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 from hwcost.errors import SearchError
 from hwcost.search.alive import Alive
@@ -27,6 +27,8 @@ class QuantizedState(Method):
         super().__init__()
         #: Weights whose channels an option may remove.
         self.prunable: set[str] = set()
+        #: One of ``GRANULARITIES``.
+        self.granularity = "layer"
         self.plans: tuple[PointPlan, ...] = ()
         self.missed: tuple[str, ...] = ()
         self.layers: tuple[Weight, ...] = ()
@@ -68,18 +70,19 @@ class QuantizedState(Method):
             return
         with self._observing() as calibration:
             observed(model, args, kwargs)
-        self._set_ranges(calibration, 100.0)
+        self._set_ranges(_in_all_processes(self._ends(calibration, 100.0)))
         self.calibrated = True
 
     def calibrate(self, data: Iterable[Any], percentile: float = 100.0) -> None:
-        """Set the ranges of all tensors by running batches; see ``MPS.calibrate``."""
+        """Set the ranges of all tensors by running batches; see ``QuantizedSearch.calibrate``."""
         model = self._model[0]
         with self._observing() as calibration:
             for batch in data:
                 observed(model, *_arguments(batch, self._inputs))
-        if not any(plan.point.name in calibration for plan in self.plans):
+        ends = _in_all_processes(self._ends(calibration, percentile))
+        if not bool(ends.isfinite().any()):
             raise SearchError("calibrate(data) got no batches")
-        self._set_ranges(calibration, percentile)
+        self._set_ranges(ends)
         self.calibrated = True
 
     @contextmanager
@@ -90,16 +93,31 @@ class QuantizedState(Method):
         finally:
             self._calibration = None
 
-    def _set_ranges(self, calibration: Calibration, percentile: float) -> None:
-        for number, plan in enumerate(self.plans):
-            name = plan.point.name
-            if name not in calibration:
-                continue  # of a branch that did not run
-            low, largest = calibration.low(name), calibration.range(name, percentile)
-            low, largest = _in_all_processes(low, largest)
-            if plan.point.given:
-                self._sign(number, low < 0)
-            self.scales.set_range(name, largest)
+    def _ends(self, calibration: Calibration, percentile: float) -> Tensor:
+        """Return what was seen of each point: the least value without its sign, and the range.
+
+        Returns:
+            Shape ``(points, 2)``, float64; -inf for the point of a branch that did not run. The
+            maximum of several is what was seen in all of them.
+        """
+        names = [plan.point.name for plan in self.plans]
+        ends = [
+            (-calibration.low(name), calibration.range(name, percentile))
+            if name in calibration
+            else (-torch.inf, -torch.inf)
+            for name in names
+        ]
+        return torch.tensor(ends, dtype=torch.float64).view(-1, 2)
+
+    def _set_ranges(self, ends: Tensor) -> None:
+        """Set the ranges of those points that were seen, see ``_ends``."""
+        for number, (below, largest) in enumerate(ends.tolist()):
+            if largest == -torch.inf:
+                continue
+            point = self.plans[number].point
+            if point.given:
+                self._sign(number, below > 0)
+            self.scales.set_range(point.name, largest)
 
     def _sign(self, number: int, signed: bool) -> None:
         if self.signed[number] != signed:
@@ -121,15 +139,13 @@ class QuantizedState(Method):
         self.calibrated = state["calibrated"]
 
 
-def _in_all_processes(low: float, largest: float) -> tuple[float, float]:
-    """Return the least and the largest value that any process of a distributed run saw."""
+def _in_all_processes(ends: Tensor) -> Tensor:
+    """Return the maxima of what each process of a distributed run has; all must call it."""
     if not (distributed.is_available() and distributed.is_initialized()):
-        return low, largest
-    ends = torch.tensor([-low, largest])
-    if distributed.get_backend() == "nccl":
-        ends = ends.cuda()
+        return ends
+    ends = ends.cuda() if distributed.get_backend() == "nccl" else ends
     distributed.all_reduce(ends, distributed.ReduceOp.MAX)
-    return -float(ends[0]), float(ends[1])
+    return ends.cpu()
 
 
 def grids_of(plan: PointPlan, signed: bool) -> tuple[Grid, ...]:

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from hwcost.recorder_values import Recording, Ref
 from hwcost.search.choices import without
-from hwcost.search.points import WEIGHTED
+from hwcost.search.points_weights import WEIGHTED
 from hwcost.search.quantized_layers import Weight
 from hwcost.search.quantized_now import kept_choice
 from hwcost.search.table import Count
 from hwcost.search.variants import Variant
+from hwcost.tracing import Traced
 
 if TYPE_CHECKING:
     from hwcost.search.base import Search
@@ -141,20 +142,23 @@ def entries_of(method: "QuantizedMethod", search: "Search") -> Entries:
     return Entries(slices, of_row, places, points, total, columns[0], columns[1], columns[2])
 
 
-def _slices(method: "QuantizedMethod", search: "Search") -> Iterator[tuple[int, Slice]]:
-    recording = search.traced.recording
-    numbers = {weight.name: number for number, weight in enumerate(method.layers)}
-    stored = {
-        recording.tensors[ref].storage: (ref, name) for ref, name in recording.parameters.items()
-    }
-    for row, index in enumerate(search.traced.calls):
+def rows_of_weights(traced: Traced) -> Iterator[tuple[int, Ref, Ref]]:
+    """Yield every row that multiplies by a parameter: the row, what it reads, the parameter."""
+    recording = traced.recording
+    stored = {recording.tensors[ref].storage: ref for ref in recording.parameters}
+    for row, index in enumerate(traced.calls):
         call = recording.calls[index]
         ref = call.arg(WEIGHTED.get(call.op.name, ""))
-        if type(ref) is not Ref or recording.tensors[ref].storage not in stored:
-            continue
-        whole, name = stored[recording.tensors[ref].storage]
-        if name in numbers:
-            yield row, _slice(recording, ref, whole, numbers[name], method.layers[numbers[name]])
+        if type(ref) is Ref and recording.tensors[ref].storage in stored:
+            yield row, ref, stored[recording.tensors[ref].storage]
+
+
+def _slices(method: "QuantizedMethod", search: "Search") -> Iterator[tuple[int, Slice]]:
+    recording = search.traced.recording
+    for row, ref, whole in rows_of_weights(search.traced):
+        number = method.numbers.get(recording.parameters[whole])
+        if number is not None:
+            yield row, _slice(recording, ref, whole, number, method.layers[number])
 
 
 def _slice(recording: Recording, ref: Ref, whole: Ref, number: int, weight: Weight) -> Slice:

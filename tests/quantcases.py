@@ -154,6 +154,10 @@ class Pools(nets.Net):
         return torch.cat([few[:, :2], few.flip(1)[:, 1:]], 1)
 
 
+def product(function: Callable[..., Tensor], shape: tuple[int, ...]) -> nets.Net:
+    return nets.OneLayer(nets.Product(12, 7, function), shape, bits=(8, 4))
+
+
 NETS: dict[str, Callable[[], nets.Net]] = {
     "conv2d": lambda: nets.OneLayer(nn.Conv2d(4, 6, 3)),
     "strided": lambda: nets.OneLayer(nn.Conv2d(4, 6, 3, stride=2, padding=1), bits=(2, 4, 8)),
@@ -171,6 +175,11 @@ NETS: dict[str, Callable[[], nets.Net]] = {
     "transposed groups": lambda: nets.OneLayer(nn.ConvTranspose2d(4, 6, 2, 2, groups=2)),
     "linear": lambda: nets.OneLayer(nn.Linear(12, 7), (12,)),
     "tokens linear": lambda: nets.OneLayer(nn.Linear(12, 7), (5, 12), (4, 8)),
+    "addmm": lambda: product(lambda x, w, b: torch.addmm(b, x, w), (12,)),
+    "product": lambda: product(lambda x, w, b: x @ w + b, (12,)),
+    "tokens product": lambda: product(lambda x, w, b: x @ w + b, (5, 12)),
+    "turned product": lambda: product(lambda x, w, b: F.linear(x, w.t(), b), (12,)),
+    "einsum": lambda: product(lambda x, w, b: torch.einsum("bti,io->bto", x, w) + b, (5, 12)),
     "averaged": lambda: nets.OneLayer(
         nn.Conv2d(4, 6, 3), function=lambda x: F.adaptive_avg_pool2d(F.relu(x), 1).flatten(1)
     ),

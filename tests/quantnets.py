@@ -38,8 +38,23 @@ class Act(nn.Module):
         return out
 
 
+class Product(nn.Module):
+    """A layer written as a product of matrices.
+
+    Args:
+        inputs, outputs: sizes of the weight.
+        function: what it computes of its input, weight and bias.
+    """
+
+    def __init__(self, inputs: int, outputs: int, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(inputs, outputs))
+        self.bias = nn.Parameter(torch.randn(outputs))
+        self.function = function
+
+
 class Layer(nn.Module):
-    """A convolution or a linear layer with quantized weight and bias."""
+    """A convolution, a linear layer or a product with quantized weight and bias."""
 
     inner: Any
     w_scale: Tensor
@@ -51,7 +66,8 @@ class Layer(nn.Module):
         self.inner = inner
         self.source = [source]
         transposed = isinstance(inner, nn.modules.conv._ConvTransposeNd)
-        self.axis, channels = int(transposed), self.inner.weight.shape[int(transposed)]
+        self.axis = int(transposed or isinstance(inner, Product))
+        channels = self.inner.weight.shape[self.axis]
         self.bits = [bits[i % len(bits)] for i in range(channels)]
         self.high = [2 ** (b - 1) - 1 for b in self.bits]
         self.register_buffer("w_scale", torch.ones(channels))
@@ -84,6 +100,8 @@ class Layer(nn.Module):
         inner = self.inner
         if isinstance(inner, nn.Linear):
             return F.linear(x, weight, bias)
+        if isinstance(inner, Product):
+            return inner.function(x, weight, bias)
         if isinstance(inner, nn.modules.conv._ConvTransposeNd):
             calls: dict[int, Any] = {3: F.conv_transpose1d, 4: F.conv_transpose2d}
             pads = inner.padding, inner.output_padding

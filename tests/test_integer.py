@@ -82,6 +82,29 @@ def test_weights_are_int8_and_biases_int32() -> None:
     assert sum("weight" in name for name in state) == 3
 
 
+@pytest.mark.parametrize("name", ["addmm", "product", "turned product"])
+def test_a_product_is_a_linear_layer_of_int8_weights(name: str) -> None:
+    net, x = made(name)
+    state = to_integer(net, (x[:2],)).state_dict()
+    (weight,) = (t for n, t in state.items() if "weight" in n)
+    assert weight.dtype is torch.int8 and weight.shape == (7, 12)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda x, w, b: torch.addmm(b, x, w, alpha=2), "addmm, .*: alpha and beta must be 1"),
+        (lambda x, w, b: torch.addmm(x[:, :7], x, w), "addmm, .*: what it adds is no bias"),
+    ],
+)
+def test_a_product_that_is_no_layer_is_refused(function: Any, said: str) -> None:
+    net = nets.OneLayer(nets.Product(12, 7, function), (12,))
+    x = torch.randn(2, 12)
+    nets.observe(net, x)
+    with pytest.raises(SearchError, match=said):
+        to_integer(net, (x,))
+
+
 def test_tables_reproduce_the_float_model_exactly() -> None:
     net, x = made("tables")
     with torch.no_grad():

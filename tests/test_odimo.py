@@ -111,6 +111,39 @@ def difference(found: Search, example: Any = IMAGE) -> float:
 # Offers.
 
 
+class Products(nn.Module):
+    """Layers written as products of matrices, two of them of the model itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.v = nn.Parameter(torch.randn(6, 8)), nn.Parameter(torch.randn(5, 8))
+        self.b, self.u = nn.Parameter(torch.randn(8)), nn.Parameter(torch.randn(5, 7))
+        self.fc = nn.Linear(7, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        x = torch.relu(torch.relu(torch.addmm(self.b, x, self.w)) @ self.v.t())
+        return self.fc(torch.relu(torch.einsum("bi,io->bo", x, self.u)))
+
+
+def test_engines_compute_products_with_weights() -> None:
+    torch.manual_seed(0)
+    found = ODiMO(Products(), torch.randn(3, 6))
+    both = {"digital", "analog"}
+    assert [{o.engine for o in w.options} for w in found.odimo.layers] == [both] * 4
+    scatter(found.eval().double())
+    assert difference(found, torch.randn(3, 6).double()) == 0
+    assert float(found.get_cost(hard=True)) == pytest.approx(float(found.estimate()), rel=1e-12)
+
+
+def test_weights_of_one_module_have_their_own_names() -> None:
+    found = ODiMO(Products(), torch.randn(3, 6))
+    names = ["w", "v", "u", "fc"]
+    assert list(found.baselines()["this search"].channels) == names
+    assert list(dict.fromkeys(share.layer for share in found.mapping().shares)) == names
+    assert [line.partition(":")[0] for line in found.odimo.summary()] == names
+    assert found.baselines()["all on analog"].on("analog") == 8 + 5 + 7 + 4
+
+
 def test_diana_offers_both_arrays_for_dense_layers_and_one_for_depthwise_ones() -> None:
     found = search()
     assert engines_of(found, "stem") == ["digital", "analog"]

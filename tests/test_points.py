@@ -363,3 +363,47 @@ def test_weights_of_matrix_products_are_quantized() -> None:
     search.eval().double()
     assert torch.equal(search.export().eval()(example.double()), search(example.double()))
     assert float(search.get_cost("bytes", hard=True)) == float(search.estimate("bytes"))
+
+
+class Own(nn.Module):
+    """A function of the input and a parameter, and a linear layer."""
+
+    def __init__(self, function: Callable[..., Tensor], *shape: int) -> None:
+        super().__init__()
+        self.w, self.function = nn.Parameter(torch.randn(shape)), function
+        self.head = nn.LazyLinear(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.relu(self.function(x, self.w)))
+        return out
+
+
+#: Way to read a weight on inputs (3, 7, 6) -> the net, and its axis of channels, None if it stays.
+READ: dict[str, tuple[Callable[[], Own], int | None]] = {
+    "einsum": (lambda: Own(lambda x, w: torch.einsum("bti,io->bto", x, w), 6, 8), 1),
+    "einsum turned": (lambda: Own(lambda x, w: torch.einsum("bti,oi->bot", x, w), 8, 6), 0),
+    "tensordot": (lambda: Own(lambda x, w: torch.tensordot(x, w, 1), 6, 8), 1),
+    "one channel": (lambda: Own(lambda x, w: x @ w.t(), 1, 6), 0),
+    "a convolution": (lambda: Own(lambda x, w: F.conv1d(x, w[:, :, None]), 8, 7), 0),
+    "a part": (lambda: Own(lambda x, w: F.linear(x, w[2:6]), 8, 6), 0),
+    "a reshaped matrix": (lambda: Own(lambda x, w: x @ w.view(6, 8), 8, 6), None),
+    "channels in two dimensions": (lambda: Own(lambda x, w: x @ w.view(6, 8), 6, 2, 4), None),
+    "heads": (lambda: Own(lambda x, w: F.linear(x, w.view(8, 6)), 2, 4, 6), None),
+    "from the left": (lambda: Own(lambda x, w: w @ x.transpose(1, 2), 8, 6), None),
+}
+
+
+@pytest.mark.parametrize("way", READ)
+def test_a_weight_is_quantized_where_a_dimension_of_it_is_the_channels(way: str) -> None:
+    torch.manual_seed(0)
+    make, axis = READ[way]
+    x = torch.randn(3, 7, 6)
+    net = make()
+    net(x)
+    search = MPS(net, x, w_bits=(2, 8), granularity="channel")
+    method = search.methods[0]
+    assert isinstance(method, QuantizedMethod)
+    assert {w.name: w.layer.axis for w in method.layers}.get("w") == axis
+    assert [line.startswith("w: as ") for line in method.missed] == [True] * (axis is None)
+    search.eval().double()
+    assert torch.equal(search.export().eval()(x.double()), search(x.double()))

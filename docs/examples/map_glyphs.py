@@ -44,7 +44,7 @@ BASELINES = ("all on digital", "all on analog", "best engine for each layer", "m
 TASK = Task(
     load=load_glyphs,
     net=cnn,
-    cases=(*map(baseline, BASELINES), searched(0.1), searched(0.3), searched(0.5, "energy")),
+    cases=(*map(baseline, BASELINES), searched(0.1), searched(0.3), searched(1.0, "energy")),
     costs={"latency": "diana:latency", "energy": "diana:energy"},
 )
 

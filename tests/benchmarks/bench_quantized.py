@@ -15,7 +15,7 @@ import pytest
 from hwcost import available
 from hwcost.errors import HwcostError
 from hwcost.search import MPS, ODiMO
-from tests.benchmarks.bench_search import _batch, _ratio, _saved, _step
+from tests.benchmarks.bench_search import _batch, _memory, _ratio, _step
 
 LAYER: dict[str, Any] = {"w_bits": (2, 4, 8), "a_bits": (2, 4, 8)}
 CHANNEL: dict[str, Any] = {"w_bits": (0, 2, 4, 8), "granularity": "channel"}
@@ -37,13 +37,8 @@ def test_memory(how: dict[str, Any]) -> None:
     model, x = _batch("resnet8")
     search = MPS(model, x[:1], **how)
     search.calibrate([x])
-    sizes = []
-    for network in (model, search):
-        with _saved() as total:
-            out = network(x)
-        sizes.append(total[0])
-        del out
-    print(f"\nMPS per {how.get('granularity', 'layer')}, resnet8: memory {sizes[1] / sizes[0]:.2f}")
+    ratio = _memory(model, search, x)
+    print(f"\nMPS per {how.get('granularity', 'layer')}, resnet8: memory {ratio:.2f}")
 
 
 @pytest.mark.parametrize("platform", available())

@@ -122,18 +122,24 @@ def _saved() -> Iterator[list[int]]:
     total.append(sum(seen.values()))
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_memory_of_pit(benchmark: Any, name: str) -> None:
-    model, x = _batch(name)
-    search = PIT(model, x[:1], cost=COST).train()
+def _memory(plain: nn.Module, search: nn.Module, x: Tensor) -> float:
+    """Return how many times as many bytes a search keeps for backward."""
     sizes = []
-    for network in (model, search):
+    for network in (plain, search):
         with _saved() as total:
             out = network(x)
         sizes.append(total[0])
         del out
-    print(f"\n{name}: saved for backward {sizes[1] / sizes[0]:.3f} of the plain step's")
-    benchmark.extra_info["ratio"] = sizes[1] / sizes[0]
+    return sizes[1] / sizes[0]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_memory_of_pit(benchmark: Any, name: str) -> None:
+    model, x = _batch(name)
+    search = PIT(model, x[:1], cost=COST).train()
+    ratio = _memory(model, search, x)
+    print(f"\n{name}: saved for backward {ratio:.3f} of the plain step's")
+    benchmark.extra_info["ratio"] = ratio
     benchmark.pedantic(lambda: None, rounds=1)
 
 
