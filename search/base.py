@@ -16,6 +16,7 @@ from hwcost.search.alive import Alive
 from hwcost.search.attention import slow_path
 from hwcost.search.cells import channel_cells
 from hwcost.search.channels import find_channels
+from hwcost.search.channels_readers import reading
 from hwcost.search.converted import converted
 from hwcost.search.costs import Costs, Specification
 from hwcost.search.decisions import Decisions
@@ -245,7 +246,7 @@ class Search(Priced):
             self.masks.multiply(self._masked[name], entries)
             return
         self._masked[name] = self.masks.add(entries)
-        for module, attribute in owners(self.model, self._parameter(name)):
+        for module, attribute in owners(self.model, self._tensor(name)):
             product = WeightMask(self._masked[name])
             add_transform(module, attribute, product)
             if attribute == "weight" and is_lean(module):
@@ -261,10 +262,11 @@ class Search(Priced):
         start[: self.channels.n_classes] = 1
         return Table(workload, cells, self._entries)(start)
 
-    def _parameter(self, name: str) -> nn.Parameter:
-        """Return a parameter as it is stored."""
+    def _tensor(self, name: str) -> Tensor:
+        """Return a parameter or buffer as it is stored."""
         path, _, attribute = name.rpartition(".")
-        found = self.model.get_submodule(path)._parameters[attribute]
+        module = self.model.get_submodule(path)
+        found = {**module._buffers, **module._parameters}[attribute]
         assert found is not None
         return found
 
@@ -272,14 +274,11 @@ class Search(Priced):
         """Let all who mix channels leave dead ones out, if any can die."""
         if not self.alive.factors:
             return
-        for name, cuts in self.channels.cuts.items():
-            if name.rpartition(".")[0] in self.channels.inputs:
-                continue
-            for cut in cuts:
-                if cut.role == "in":
-                    shape = [1] * self._parameter(name).dim()
-                    shape[cut.dim] = -1
-                    self.mask_weight(name, cut.classes.view(shape))
+        for name, cut in reading(self.model, self.channels):
+            if name.rpartition(".")[0] not in self.channels.inputs:
+                shape = [1] * self._tensor(name).dim()
+                shape[cut.dim] = -1
+                self.mask_weight(name, cut.classes.view(shape))
         for path, norm in self.channels.norms.items():
             mask = self.masks.add(norm.classes)
             replace_forward(self.model.get_submodule(path), MaskedNorm(mask))

@@ -27,6 +27,9 @@ WEIGHT_NORM = "aten._weight_norm_interface"
 
 _WEIGHTS = _COPIES | {WEIGHT_NORM}
 
+#: Operators by which a mask sets entries of a weight to 0.
+_MASKS = {"aten.mul", "aten.where", "aten.masked_fill"}
+
 #: Operators that fill a tensor with one number, or with independent random ones.
 _FILLS = frozenset(
     "aten." + name
@@ -79,9 +82,19 @@ class Constants:
             fits = False
         if fits:
             self.flexible.update(call.outputs)
-            if name.rstrip("_") in _WEIGHTS and inputs[0] in self.plain:
+            if (name.rstrip("_") in _WEIGHTS and inputs[0] in self.plain) or self._is_masked(call):
                 self.plain.update(call.outputs)
         return fits
+
+    def _is_masked(self, call: Call) -> bool:
+        """Whether entries of one parameter are set to 0 by a tensor that is not trained."""
+        if call.op.name.rstrip("_") not in _MASKS:
+            return False
+        infos = {ref: self.recording.tensors[ref] for ref in (*call.inputs, *call.outputs)}
+        inputs = [ref for ref in call.inputs if infos[ref].numel > 1]
+        shapes = {infos[ref].shape for ref in (*inputs, *call.outputs)}
+        trained = [ref for ref in inputs if self.trained(ref)]
+        return len(shapes) == len(trained) == 1 and set(inputs) <= self.plain
 
     def names(self, ref: Ref) -> set[str]:
         """Return the parameters and buffers that such a tensor is made of, none for others."""

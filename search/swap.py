@@ -100,13 +100,13 @@ def restore(model: nn.Module) -> None:
             module.__dict__.pop(AROUND, None)
 
 
-def owners(model: nn.Module, parameter: nn.Parameter) -> list[tuple[nn.Module, str]]:
-    """Return every module that holds a parameter, and under which name."""
+def owners(model: nn.Module, tensor: Tensor) -> list[tuple[nn.Module, str]]:
+    """Return every module that holds a parameter or buffer, and under which name."""
     return [
         (module, name)
         for module in model.modules()
-        for name, own in module._parameters.items()
-        if own is parameter
+        for name, own in (*module._parameters.items(), *module._buffers.items())
+        if own is tensor
     ]
 
 
@@ -177,7 +177,8 @@ def _make(base: type[nn.Module], names: tuple[str, ...], forward: bool) -> type[
 
 def _parameter(name: str) -> property:
     def read(self: nn.Module) -> Tensor | None:
-        value: Tensor | None = self._parameters[name]
+        held = self._parameters if name in self._parameters else self._buffers
+        value: Tensor | None = held[name]
         transforms: Mapping[str, tuple[Transform, ...]] = self.__dict__[TRANSFORMS]
         # Who counts the model's own torch calls may not see these.
         with torch._C.DisableTorchFunction():
