@@ -15,6 +15,9 @@ Values = Tensor | Sequence[float] | float
 #: More bits than this are a mistake, not a precision.
 MOST_BITS = 64
 
+#: Column -> the most that it may be, where there is such.
+MOST = {**dict.fromkeys(BITS, MOST_BITS), "density": 1}
+
 
 def check_size_name(name: str) -> None:
     """Raise UnknownName unless ``name`` is a column of the op table."""
@@ -62,7 +65,7 @@ def frame_column(name: str, values: Sequence[Any]) -> Tensor:
 def check_values(
     columns: Mapping[str, Tensor], layers: Sequence[str] | None = None, *, may_lack: bool
 ) -> None:
-    """Check that sizes are 0 or more and finite, and bits at most 64.
+    """Check that sizes are 0 or more and finite, bits at most 64, and shares at most 1.
 
     Args:
         layers: the rows' names, for messages.
@@ -72,14 +75,14 @@ def check_values(
         WorkloadError: names the first wrong row and column.
     """
     for name, column in columns.items():
-        most = MOST_BITS if name in BITS else float("inf")
+        most = MOST.get(name, float("inf"))
         wrong = (column < 0) | (column > most) | column.isinf()
         if not may_lack:
             wrong |= column.isnan()
         if bool(wrong.any()):
             row = int(wrong.nonzero()[0, 0])
             layer = f", layer {layers[row]!r}" if layers is not None else ""
-            due = f"0 to {MOST_BITS}" if name in BITS else "0 or more"
+            due = f"0 to {most}" if name in MOST else "0 or more"
             raise WorkloadError(
                 f"row {row}{layer}: {name} is {column[row].item():g}; expected {due}"
             )

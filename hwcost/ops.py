@@ -57,6 +57,7 @@ SIZES: dict[str, Size] = {
     "w_bits": Size("bits of a weight; open in a float model"),
     "a_bits": Size("bits of an input activation; open in a float model"),
     "o_bits": Size("bits of an output activation; equal to a_bits unless given"),
+    "density": Size("share of the row's weights that are not 0", 1),
     "weight": Size("expected executions of the row", 1),
     "w_once": Size("share of the row's weights stored with it; 0 for later readers of them", 1),
     "bias_once": Size("share of the row's bias stored with it; 0 for later readers of it", 1),
@@ -64,7 +65,10 @@ SIZES: dict[str, Size] = {
 }
 
 #: Columns that every kind has; bits are resolved when a platform prices the row.
-COMMON = ("w_bits", "a_bits", "o_bits", "weight", "w_once", "bias_once", "fused")
+COMMON = (
+    *("w_bits", "a_bits", "o_bits", "density", "weight"),
+    *("w_once", "bias_once", "fused"),
+)
 
 BITS = ("w_bits", "a_bits", "o_bits")
 

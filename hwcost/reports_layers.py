@@ -70,6 +70,8 @@ class Report(Tabular):
             "weight": c.workload.column("weight").tolist(),
             "macs": self.costs.macs,
         }
+        density = c.workload.column("density").tolist()
+        columns |= {"density": density} if _varied(density) else {}
         for metric in c.metrics:
             columns[column_name(metric)] = (c.rows[metric.name] * si(metric)).tolist()
         for metric in c.metrics:
@@ -141,6 +143,7 @@ class Report(Tabular):
         columns += (
             [Column("times", [f"{w:.4g}" for w in weights], True, 2)] if _varied(weights) else []
         )
+        columns += density_column(c.workload)
         columns += [Column("engine", self._engines, rank=3)] if several else []
         columns += [Column("status", self._statuses, rank=2 if odd else 7)]
         columns += [Column("bits", self._bits, rank=8 if len(set(self._bits)) < 3 else 4)]
@@ -205,6 +208,13 @@ def row_sizes(workload: Workload) -> list[tuple[str, dict[str, float]]]:
         (kind, {name: columns[name][row] for name in KINDS[kind].sizes})
         for row, kind in enumerate(workload.kinds)
     ]
+
+
+def density_column(workload: Workload) -> list[Column]:
+    """Return the column of densities, none where all weights are dense."""
+    density = workload.column("density").tolist()
+    cells = [f"{d:.3g}" if d != 1 else "" for d in density]
+    return [Column("density", cells, True, 2)] if _varied(density) else []
 
 
 def _bits_of(w_bits: float, a_bits: float, kind: str) -> str:

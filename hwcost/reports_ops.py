@@ -7,7 +7,7 @@ from typing import Any
 from hwcost.explain_sizes import sizes_text
 from hwcost.reports_coverage import derived
 from hwcost.reports_format import Column, Sheet
-from hwcost.reports_layers import row_sizes
+from hwcost.reports_layers import density_column, row_sizes
 from hwcost.reports_tabular import Tabular
 from hwcost.units import engineering
 from hwcost.workload import Workload
@@ -40,6 +40,7 @@ class OpTable(Tabular):
             Column("kind", w.kinds),
             Column("function", list(w.structure.functions) or [""] * len(w), rank=4),
             Column("sizes", [sizes_text(k, s) for k, s in row_sizes(w)], rank=2),
+            *density_column(w),
             Column("MACs", [engineering(m, "1") if m else "" for m in macs], True, 1),
             Column("params", [engineering(p, "1") if p else "" for p in params], True, 3),
         ]

@@ -15,6 +15,7 @@ from hwcost.recorder import record
 from hwcost.recorder_values import Recording
 from hwcost.structure import KIND_CODES, Structure
 from hwcost.tracing_bits import Quantizers
+from hwcost.tracing_density import densities
 from hwcost.tracing_lift import Lifted, lift
 from hwcost.workload import Workload
 
@@ -33,7 +34,8 @@ def trace(
     """Return the op table of one inference of ``model``, in evaluation mode.
 
     Every op that computes something from the inputs is a row; what depends on parameters alone
-    is computed before inference. The model is left as it was.
+    is computed before inference. Of the weights' numbers one thing is read: how many are 0. The
+    model is left as it was.
 
     Args:
         example: a tensor, the input; a tuple or list, the positional arguments if ``forward``
@@ -98,6 +100,9 @@ def _traced(
     lifted = lift(recording)
     if not lifted.kinds:
         raise TraceError(_nothing(model, recording))
+    shares = densities(model, recording, lifted.calls, lifted.weights)
+    for sizes, share in zip(lifted.sizes, shares, strict=True):
+        sizes["density"] = share
     return Traced(_workload(lifted), lifted.calls, recording, args, kwargs, lifted.quantizers)
 
 

@@ -26,6 +26,7 @@ class Row:
         after: rows of the same call whose output it reads; none: it reads the call's inputs.
         internal: whether its output goes nowhere but into the next row.
         fusable: whether it may overwrite an input that nobody else reads.
+        more: further weights that it reads, as a recurrent layer does.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Row:
     after: tuple[int, ...] = ()
     internal: bool = False
     fusable: bool = False
+    more: tuple[Ref, ...] = ()
 
 
 @dataclass(eq=False)
@@ -80,6 +82,11 @@ class Facts:
         """Return the parameters that the tensors are or were computed from."""
         none: frozenset[Ref] = frozenset()
         return none.union(*(self.sources.get(self.storage(r), none) for r in refs))
+
+    def constants(self, row: Row) -> tuple[Ref, ...]:
+        """Return the weights that a row reads, none if some depend on an input."""
+        refs = (*(() if row.weight is None else (row.weight,)), *row.more)
+        return () if any(map(self.is_data, refs)) else refs
 
     def before_padding(self, ref: Ref) -> Ref:
         """Return the tensor without the zeros that its reader itself adds."""

@@ -191,10 +191,11 @@ def recurrent(gates: int) -> Handler:
             own = weights[i * len(weights) // count : (i + 1) * len(weights) // count]
             before = range((layer - 1) * directions, layer * directions) if layer else ()
             part = f"l{layer}{'_reverse' if reverse else ''}" if count > 1 else ""
+            # Two matrices, two biases if any, and the matrix of an LSTM's projection if any.
             bias = own[2] if call.arg("has_biases") else None
-            rows.append(
-                _recurrent_row(gates, own[:2], bias, (batch, positions), facts, part, tuple(before))
-            )
+            matrices = (*own[:2], *own[2 if bias is None else 4 :])
+            steps = batch, positions
+            rows.append(_recurrent_row(gates, matrices, bias, steps, facts, part, tuple(before)))
         return rows
 
     return handler
@@ -220,7 +221,7 @@ def _recurrent_row(
     part: str = "",
     after: tuple[int, ...] = (),
 ) -> Row:
-    (rows, cin), (_, cout) = (facts.shape(w) for w in weights)
+    (rows, cin), (_, cout) = (facts.shape(w) for w in weights[:2])
     sizes = {
         "batch": steps[0],
         "cin": cin,
@@ -231,7 +232,9 @@ def _recurrent_row(
         "positions": steps[1],
         "bias": float(bias is not None),
     }
-    return Row("rnn", sizes, product(steps) * cout, weights[0], bias, part=part, after=after)
+    first, *more = weights
+    out = product(steps) * cout
+    return Row("rnn", sizes, out, first, bias, part=part, after=after, more=tuple(more))
 
 
 def cell(gates: int) -> Handler:

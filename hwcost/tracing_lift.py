@@ -44,7 +44,7 @@ class Lifted:
     ``calls`` is the index of the recorded call that each row stands for, the last where it stands
     for several. ``ops`` is the op of each row: a layer whose channels differ in bits or engine is
     several rows, and so are layers that engines compute parts of. ``unsplit`` is then the sizes
-    of all its channels, of every row.
+    of all its channels, of every row. ``weights`` is the constants that it multiplies by.
     """
 
     kinds: Sequence[str]
@@ -56,6 +56,7 @@ class Lifted:
     engines: Sequence[str | None]
     quantizers: Sequence[Quantizers]
     unsplit: Sequence[dict[str, float]]
+    weights: Sequence[tuple[Ref, ...]]
     buffers: Buffers
     warnings: tuple[str, ...]
     samples: int
@@ -110,6 +111,7 @@ class _Lifting:
         self.joins = joins(recording, self.precisions.rounding)
         self.quantizers: list[Quantizers] = []
         self.parts: list[Sequence[Part]] = []
+        self.weights: list[tuple[Ref, ...]] = []
         self.unknown: list[tuple[int, str]] = []
         self.stored = Stored(facts)
         for index, call in enumerate(recording.calls):
@@ -229,6 +231,7 @@ class _Lifting:
             found = self.precisions.quantizers(row, run.inputs, results if i in final else ())
             self.quantizers.append(found)
             self.parts.append(self.precisions.parts(row, call, found))
+            self.weights.append(self.facts.constants(row))
             sizes = {**self.stored.flagged(row), "fused": float(fused)}
             self.rows.append((row.kind, sizes | self.precisions.sizes(found)))
 
@@ -276,6 +279,7 @@ class _Lifting:
             engines=[part.engine for _, part in whole],
             quantizers=[self.quantizers[row] for row in rows],
             unsplit=[unsplit[row] for row in rows],
+            weights=[self.weights[row] for row in rows],
             buffers=merged_buffers(self.memory.finished(len(self.rows)), ops),
             warnings=tuple(_warning(layers[row], op) for row, op in self.unknown),
             samples=self.samples,

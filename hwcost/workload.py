@@ -270,7 +270,10 @@ class Workload:
         return Workload(joined, {n: torch.cat([w.column(n) for w in workloads]) for n in changed})
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return the table as a pandas frame: layer, kind, then every column that is used."""
+        """Return the table as a pandas frame: layer, kind, then every column that is used.
+
+        ``density`` is one where some row's is not 1.
+        """
         import pandas as pd
 
         columns: dict[str, Any] = {"layer": list(self.layers), "kind": list(self.kinds)}
@@ -282,6 +285,7 @@ class Workload:
             columns["case"] = self.structure.cases.tolist()
         for name in SIZES:
             values = self.column(name).detach()
-            if not bool(values.isnan().all()):
+            dense = name == "density" and bool((values == 1).all())
+            if not dense and not bool(values.isnan().all()):
                 columns[name] = values.tolist()
         return pd.DataFrame(columns)

@@ -8,6 +8,15 @@ if __name__ != "hwcost.search":
     raise ImportError("this package is named 'hwcost.search'; write `import hwcost.search`")
 
 from hwcost.search.attention import Attention
+from hwcost.search.attributions import (
+    APoZAttributionMetric,
+    AttributionMetric,
+    RandomAttributionMetric,
+    SensitivityAttributionMetric,
+    ShapleyAttributionMetric,
+    TaylorAttributionMetric,
+    WeightNormAttributionMetric,
+)
 from hwcost.search.base import Search
 from hwcost.search.choice import Choice, PITSuperNetModule, SuperNetModule
 from hwcost.search.gates import Schedule
@@ -15,6 +24,8 @@ from hwcost.search.kernels_padded import PaddedConv1d, PaddedConv2d, PaddedConv3
 from hwcost.search.layers import PITConv1d, PITConv2d, PITConv3d, PITLinear
 from hwcost.search.method import Method
 from hwcost.search.mps import MPS
+from hwcost.search.nm import NMPruning
+from hwcost.search.nm_sparse import to_sparse
 from hwcost.search.odimo import ODiMO
 from hwcost.search.options import LayerQuant, MPSType, get_default_qinfo
 from hwcost.search.pit import PIT
@@ -43,13 +54,16 @@ __all__ = [
     "DUCCIO",
     "MPS",
     "PIT",
+    "APoZAttributionMetric",
     "Attention",
+    "AttributionMetric",
     "BaseRegularizer",
     "Choice",
     "Constraint",
     "LayerQuant",
     "MPSType",
     "Method",
+    "NMPruning",
     "ODiMO",
     "ODiMO_MPS",
     "PITConv1d",
@@ -66,16 +80,22 @@ __all__ = [
     "PruneMode",
     "PruneUnit",
     "Pruner",
+    "RandomAttributionMetric",
     "Reached",
     "Removed",
     "Schedule",
     "Search",
+    "SensitivityAttributionMetric",
+    "ShapleyAttributionMetric",
     "SuperNet",
     "SuperNetModule",
+    "TaylorAttributionMetric",
+    "WeightNormAttributionMetric",
     "WeightPruning",
     "get_default_qinfo",
     "prune_from_ini",
     "prune_weights",
     "recalibrate_bn",
     "refine",
+    "to_sparse",
 ]

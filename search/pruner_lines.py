@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hwcost.search.channels_values import Axis, Channels
+from hwcost.search.pruner_scores import Scores
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Line:
 
 def lines(
     channels: Channels,
-    scores: Tensor,
+    scores: Scores,
     *,
     minimum: float = 1,
     multiple: int = 1,
@@ -50,7 +51,7 @@ def lines(
 
     Args:
         channels: of the network.
-        scores: how much each class matters, shape ``(n_classes,)``.
+        scores: how much each class matters.
         minimum: how many units of each layer must stay, or which share of them, if below 1.
         multiple: of what the number of classes that stay should be a multiple.
         takes: says which axes may be pruned.
@@ -61,12 +62,11 @@ def lines(
         if not takes(axis):
             continue
         own = torch.arange(axis.start, axis.start + axis.size)
-        ranked = own[scores[own].argsort(stable=True)].tolist()
+        ranked = own[scores.classes[own].argsort(stable=True)].tolist()
         order = torch.tensor(least.removable(ranked), dtype=torch.int64)
-        lost = torch.cat([scores.new_zeros(1), scores[order].cumsum(0)])
         whole = [n for n in range(1, len(order) + 1) if (axis.size - n) % multiple == 0]
         if whole:
-            found.append(Line(axis, order, lost, [0, *whole]))
+            found.append(Line(axis, order, scores.lost(order, own), [0, *whole]))
     return found
 
 

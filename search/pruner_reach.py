@@ -13,7 +13,7 @@ from hwcost.search.costs import Costs
 from hwcost.search.pit_layers import layer_of
 from hwcost.search.pruner_lines import lines
 from hwcost.search.pruner_plan import Plan
-from hwcost.search.pruner_scores import class_scores
+from hwcost.search.pruner_scores import Scores, class_scores
 from hwcost.search.pruner_targets import Budget, budget
 from hwcost.tracing import rerun
 from hwcost.units import engineering
@@ -105,7 +105,7 @@ def _step(
         alive = plan.alive[pruner.kept] > 0
         now = _priced(pruner, wanted, alive)
         met = now <= goal * (1 + 1e-9)
-        matters = float(scores[alive].sum())
+        matters = float(scores.classes[alive].sum())
         if best is None or (met, matters) > (best[0] <= goal * (1 + 1e-9), best[1]):
             best = now, matters, alive
         if met and now > _CLOSE * min(goal, plan.cost):
@@ -127,7 +127,7 @@ def _priced(pruner: "Pruner", wanted: Budget, alive: Tensor) -> float:
 def _plan(
     pruner: "Pruner",
     wanted: Budget,
-    scores: Tensor,
+    scores: Scores,
     order: Order,
     takes: Callable[[Axis], bool],
 ) -> Plan:
@@ -144,7 +144,7 @@ def _refuse_unreachable(
     pruner: "Pruner", wanted: Budget, order: Order, takes: Callable[[Axis], bool]
 ) -> None:
     zeros = torch.zeros(pruner.coupling.channels.n_classes, dtype=torch.float64)
-    least = _plan(pruner, wanted, zeros, order, takes).least()
+    least = _plan(pruner, wanted, Scores(zeros, comparable=True), order, takes).least()
     if least <= wanted.goal:
         return
     unit = wanted.costs.unit(wanted.target.name)
@@ -171,7 +171,7 @@ def _chosen(pruner: "Pruner", ignore: Sequence[Any]) -> Callable[[Axis], bool]:
     def takes(axis: Axis) -> bool:
         own = [layer_of(name) for name in axis.producers]
         inside = (path == p or path.startswith(f"{p}.") or not p for path in own for p in paths)
-        modules = (pruner.model.get_submodule(path) for path in own)
+        modules = (pruner.coupling.module(path) for path in own)
         return not any(inside) and not any(isinstance(module, types) for module in modules)
 
     return takes

@@ -5,13 +5,14 @@ from importlib.metadata import entry_points
 from hwcost.errors import SearchError, UnknownName, suggestion
 from hwcost.search.method import Method
 from hwcost.search.mps import MPSMethod
+from hwcost.search.nm import NMMethod
 from hwcost.search.odimo_method import ODiMOMethod
 from hwcost.search.pit import PITMethod
 from hwcost.search.supernet import SuperNetMethod
 
 #: Name -> method. A package adds its own through the entry-point group ``hwcost.search``.
 METHODS: dict[str, type[Method]] = {
-    cls.title: cls for cls in (MPSMethod, ODiMOMethod, PITMethod, SuperNetMethod)
+    cls.title: cls for cls in (MPSMethod, NMMethod, ODiMOMethod, PITMethod, SuperNetMethod)
 }
 
 GROUP = "hwcost.search"

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 import hwcost.search
 from hwcost import CostModel, PrecisionError, UnsupportedOp
 from hwcost.search import Search
+from hwcost.search.nm import NMPruning
 from tests.searchnets import NETS
 from tests.searchnets_base import Nets, run
 from tests.searchnets_choices import CHOICE_NETS
@@ -26,7 +27,7 @@ METHODS: dict[str, type[Search]] = {
     and issubclass(found, Search)
     and found is not Search
     and found.__name__ == name  # an older spelling is the same class
-}
+} | {"NMPruning": NMPruning}
 
 #: Methods that decide among branches, and so need nets that have some.
 BRANCHING = {"SuperNet", "PITSuperNet"}
@@ -48,6 +49,10 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "removal": {"w_bits": (0, 2, 4, 8), "granularity": "channel"},
     },
     "ODiMO": {"diana": {"platform": "diana", "metric": "latency"}},
+    "NMPruning": {
+        "2of4": {"n": 2, "m": 4},
+        "1of3": {"n": 1, "m": 3, "depthwise": True},
+    },
 }
 
 #: Method and net -> why the net cannot be searched, and what the search says.
@@ -65,6 +70,9 @@ UNSEARCHED: dict[str, dict[str, tuple[str, str]]] = {
             ),
             ("diana has no attention and no recurrent layers", "diana.*has no formula for"),
         ),
+    },
+    "NMPruning": {
+        "TiedAutoencoder": ("one matrix is read both ways", "read along several dimensions"),
     },
 }
 
@@ -101,8 +109,15 @@ class Case(NamedTuple):
         return self.method in QUANTIZING
 
     @property
+    def faithful(self) -> bool:
+        """Whether a search computes what the net does until something is decided."""
+        return not (self.branching or self.quantizing or self.method == "NMPruning")
+
+    @property
     def slow(self) -> bool:
         """Whether other cases say nearly the same sooner."""
+        if self.method == "NMPruning":
+            return self.variant != "2of4" or self.net not in VARIED
         return self.quantizing and self.variant != "removal" and self.net not in VARIED
 
     @property
@@ -306,6 +321,11 @@ def task_loss(search: nn.Module, example: Any) -> Tensor:
     return torch.stack([(f - g).square().mean() for f, g in zip(floats, goals, strict=True)]).sum()
 
 
+def learners(search: Search) -> list[nn.Parameter]:
+    """Return the decisions, or of a search that has none, such as of patterns, its weights."""
+    return list(search.nas_parameters()) or list(search.net_parameters())
+
+
 def smooth(search: Search) -> list[str]:
     """Return the costs that are no staircases: their slopes are those of their values."""
     stairs = HARDWARE | BIT_HARDWARE | ENGINE_HARDWARE
@@ -314,7 +334,9 @@ def smooth(search: Search) -> list[str]:
 
 def relative_cost(search: Search) -> Tensor:
     """Return the sum of a search's smooth costs, each relative to what it was."""
-    return torch.stack([search.get_cost(name, relative=True) for name in smooth(search)]).sum()
+    costs = [search.get_cost(name, relative=True) for name in smooth(search)]
+    total = torch.stack(costs).sum()
+    return total if total.requires_grad else total.requires_grad_()  # nothing is decided
 
 
 def train(search: Search, optimizer: torch.optim.Optimizer, example: Any, steps: int) -> None:

@@ -290,6 +290,6 @@ def test_an_attention_of_the_users_says_how_many_heads_are_left() -> None:
     heads = next(axis for axis in channels.axes if axis.name == "1.q")
     alive = torch.ones(channels.n_classes, dtype=torch.bool)
     alive[heads.start + 1] = False
-    small = sliced(net, channels, alive)[1]
+    small = sliced(net, channels, alive).get_submodule("1")
     assert numbers(small, "num_heads", "head_dim", "inner_dim") == [2, 4, 8]
-    assert numbers(net[1], "num_heads", "head_dim", "inner_dim") == [3, 4, 12]
+    assert numbers(net.get_submodule("1"), "num_heads", "head_dim", "inner_dim") == [3, 4, 12]

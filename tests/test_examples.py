@@ -164,3 +164,13 @@ def test_two_engines_are_faster_than_one_at_its_accuracy(example: Any) -> None:
     assert both.cost("latency") < 0.7 * alone.cost("latency")
     assert both.accuracy > alone.accuracy - 0.5
     assert all(row.exported == row.accuracy for row in rows)
+
+
+@pytest.mark.slow
+def test_the_best_metric_prunes_far_better_than_chance(example: Any) -> None:
+    results = example("prune_glyphs").main(["--seeds", "3"])
+    chance = results.pop("Random")
+    best = max(result.recalibrated for result in results.values())
+    assert best > chance.recalibrated + 5
+    assert all(result.latency <= 0.5 * result.before * (1 + 1e-9) for result in results.values())
+    assert all(result.tuned > result.recalibrated for result in results.values())

@@ -127,7 +127,7 @@ def test_the_export_trains_as_the_search_does_with_one_precision(net: str) -> No
     assert difference(search.export(), search, example, training=True) <= 1e-5
 
 
-@without_branches
+@only(lambda case: case.faithful)
 def test_an_undecided_search_computes_what_the_net_does(case: Case) -> None:
     model, example = subject(case)
     assert difference(fresh(case), model, example) <= 1e-5

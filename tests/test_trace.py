@@ -91,7 +91,8 @@ def test_sizes_of_a_convolution() -> None:
     height = {"kh": 3, "sh": 2, "dh": 1, "ih": 16, "oh": 8}
     width = {"kw": 5, "sw": 1, "dw": 2, "iw": 20, "ow": 12}
     depth = {"kd": 1, "sd": 1, "dd": 1, "id": 1, "od": 1}
-    assert sizes == {**named, **depth, **height, **width, "w_once": 1, "bias_once": 1}
+    shares = {"density": 1, "w_once": 1, "bias_once": 1}
+    assert sizes == {**named, **depth, **height, **width, **shares}
 
 
 def test_a_1d_convolution_has_its_length_in_the_width() -> None:
