@@ -131,11 +131,11 @@ def fit_attention(module: nn.MultiheadAttention) -> None:
     """Give an attention whose parameters were sliced sizes that fit, and a class that runs them."""
     head_dim = module.head_dim
     packed = module.in_proj_weight
-    rows = module.q_proj_weight.shape[0] if packed is None else packed.shape[0] // 3
+    query = module.q_proj_weight if packed is None else packed
+    rows = query.shape[0] if packed is None else query.shape[0] // 3
     embed_dim = module.out_proj.weight.shape[0]
-    if (rows, embed_dim) == (module.embed_dim, module.embed_dim) and not isinstance(
-        module, Attention
-    ):
+    usual = {rows, query.shape[1], embed_dim} == {module.embed_dim}
+    if usual and not isinstance(module, Attention):
         return
     module.embed_dim = embed_dim
     module.num_heads = rows // head_dim

@@ -81,6 +81,10 @@ class Coupling:
         own = (why for name, why in self.channels.frozen.items() if layer_of(name) == path)
         return next(own, "they meet channels that stay")
 
+    def module(self, path: str) -> nn.Module:
+        """Return the module at a path."""
+        return self._modules[path]
+
     @cached_property
     def _modules(self) -> dict[str, nn.Module]:
         named = self.model.named_modules(remove_duplicate=False)

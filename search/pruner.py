@@ -16,11 +16,11 @@ from hwcost.search.channels_values import Channels
 from hwcost.search.costs import Costs
 from hwcost.search.coupling import Coupling, coupled
 from hwcost.search.pruner_by_hand import PrunerByHand, Removed
+from hwcost.search.pruner_dropout import Dropped, Sizes, adjust_all, dropout_sizes
 from hwcost.search.pruner_reach import Order, Reached, reach
 from hwcost.search.pruner_requests import unit_indices
 from hwcost.search.slicing import slice_channels
 from hwcost.search.table import Table
-from hwcost.tracing import rerun
 
 
 @dataclass
@@ -29,13 +29,26 @@ class _Known:
 
     Attributes:
         first: the coupling when the model was looked at.
-        now: the coupling of what is left.
-        kept: the class in ``first`` of each class in ``now``.
+        dropped: what went through its dropouts then.
+        alive: which of the classes in ``first`` are left.
     """
 
     first: Coupling
-    now: Coupling
-    kept: Tensor
+    dropped: Dropped
+    alive: Tensor
+
+    @cached_property
+    def kept(self) -> Tensor:
+        """The class in ``first`` of each class in ``now``."""
+        return self.alive.nonzero().flatten()
+
+    @cached_property
+    def now(self) -> Coupling:
+        """The coupling of what is left."""
+        first = self.first
+        if bool(self.alive.all()):
+            return first
+        return Coupling(first.model, first.traced, remaining(first.channels, self.alive))
 
     @cached_property
     def table(self) -> Table:
@@ -44,9 +57,15 @@ class _Known:
         return Table(self.first.traced.workload, cells, self.first.channels.n_classes)
 
     def remove(self, alive: Tensor) -> None:
-        left = remaining(self.now.channels, alive)
-        self.now = Coupling(self.now.model, self.now.traced, left)
-        self.kept = self.kept[alive]
+        """Remove classes in ``now``."""
+        self.alive = self.alive.index_fill(0, self.kept[~alive], False)
+        self.__dict__.pop("kept")
+        self.__dict__.pop("now", None)
+
+    def through_dropouts(self) -> Sizes:
+        """Return how many numbers go through each dropout."""
+        first = self.first
+        return dropout_sizes(self.dropped, first.traced.recording, first.channels, self.alive)
 
 
 class Pruner(PrunerByHand):
@@ -80,6 +99,7 @@ class Pruner(PrunerByHand):
     @property
     def coupling(self) -> Coupling:
         """Which units of the model as it is now stand or fall together."""
+        self._refresh()
         return self._known.now
 
     @property
@@ -95,11 +115,14 @@ class Pruner(PrunerByHand):
     @property
     def _known(self) -> _Known:
         if self._state is None:
-            found = coupled(self.model, rerun(self.model, *self.inputs))
-            self._state = _Known(found, found, torch.arange(found.channels.n_classes))
+            traced, dropped = self._look()
+            found = coupled(self.model, traced)
+            every = torch.ones(found.channels.n_classes, dtype=torch.bool)
+            self._state = _Known(found, dropped, every)
         return self._state
 
     def _forget(self) -> None:
+        super()._forget()
         self._state = None
 
     def prune_model(
@@ -125,6 +148,9 @@ class Pruner(PrunerByHand):
             SearchError: it is impossible; the message says why, and nothing is changed.
         """
         path = self.path(module)
+        if isinstance(cascading_modules, str) or not isinstance(cascading_modules, Iterable | None):
+            found = f"cascading_modules is {cascading_modules!r}"
+            raise SearchError(f"{found}; expected a list of modules or paths")
         if cascading_modules is not None:
             return self._prune_listed(path, indices, list(cascading_modules))
         where, coupling = f"layer {path!r}", self.coupling
@@ -148,12 +174,17 @@ class Pruner(PrunerByHand):
             SearchError: a layer would lose all its units; nothing is changed.
         """
         channels = self.coupling.channels
+        if alive.dtype != torch.bool or alive.shape != (channels.n_classes,):
+            found = f"{alive.dtype} of shape {tuple(alive.shape)}"
+            raise SearchError(f"alive is {found}; expected a bool for each of {channels.n_classes}")
         if bool(alive.all()):
             return Removed({})
         _refuse_empty(channels, alive)
         removed = _removed(channels, alive)
+        before = self._known.through_dropouts()
         self._apply(channels, alive)
         self._known.remove(alive)
+        adjust_all(before, self._known.through_dropouts(), self._training.twins)
         return removed
 
     def without(self, alive: Tensor) -> nn.Module:
@@ -211,6 +242,12 @@ class Pruner(PrunerByHand):
             raise SearchError(f"multiple is {multiple!r}; expected a whole number above 0")
         if not (0 <= minimum < 1 or (minimum >= 1 and minimum == int(minimum))):
             raise SearchError(f"minimum is {minimum!r}; expected units, or a share below 1")
+        if isinstance(ignore, str) or not isinstance(ignore, Iterable):
+            raise SearchError(f"ignore is {ignore!r}; expected a list of modules, paths or classes")
+        if not (fine_tune is None or callable(fine_tune)):
+            raise SearchError(f"fine_tune is {fine_tune!r}; expected a function of the model")
+        if not (metric is None or callable(metric) or hasattr(metric, "run")):
+            raise SearchError(f"metric is {metric!r}; expected a metric, or a function of a module")
         shares = _shares(schedule)
         order = Order(metric, per_layer, minimum, multiple, ignore, shares, fine_tune)
         return reach(self, target, cost, order)

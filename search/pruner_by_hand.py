@@ -1,7 +1,7 @@
 """Pruning of single modules, where the user says which; and what all pruning has in common."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,13 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
 from hwcost.errors import SearchError, UnknownName, did_you_mean
+from hwcost.recorder_values import without_compiler
 from hwcost.search.channels_values import Channels
-from hwcost.search.pruner_dropout import adjust, adjust_all, dropout_sizes
+from hwcost.search.pruner_dropout import Dropped, adjust, noting_dropouts
 from hwcost.search.pruner_requests import Side, channels_of, side_of, unit_indices, widened
 from hwcost.search.slicing_training import Average, Snapshot, Training
 from hwcost.search.swap import refuse_searched
-from hwcost.tracing import run
+from hwcost.tracing import Traced, rerun, run
 
 _WRAPPERS = (nn.parallel.DistributedDataParallel, nn.DataParallel)
 
@@ -49,7 +50,7 @@ class PrunerByHand:
         input_size: Sequence[Any] | None = None,
         device: torch.device | str | None = None,
         optimizer: Optimizer | Sequence[Optimizer] | None = None,
-        ema: Average | Sequence[Average] = (),
+        ema: Average | Sequence[Average] | None = None,
         inplace: bool = True,
     ) -> None:
         refuse_searched(model)
@@ -57,14 +58,16 @@ class PrunerByHand:
             raise SearchError(f"prune model.module, then make a new {type(model).__name__} of it")
         if _is_size(example) and input_size is None:
             example, input_size = None, example
-        self._given = {module: path for path, module in model.named_modules()}
+        self._given = _paths(model)
         self.model = model if inplace else copy.deepcopy(model)
-        optimizers = _listed(optimizer, Optimizer)
-        _check_optimizers(self.model, optimizers)
-        self._training = Training(self.model, optimizers, _averages(ema))
-        self._before: Snapshot | None = None
-        first = run(self.model, example, input_shape=input_size)
+        optimizers = _optimizers(self.model, optimizer)
+        with noting_dropouts(self.model) as dropped:
+            first = run(self.model, example, input_shape=input_size)
         self.inputs = _moved(first.args, device), _moved(first.kwargs, device)
+        self._seen: tuple[Traced, Dropped] | None = (first, dropped) if device is None else None
+        self._training = Training(self.model, optimizers, _averages(() if ema is None else ema))
+        self._before: Snapshot | None = None
+        self._layers = _layers(self.model)
 
     def prune_module(
         self,
@@ -119,11 +122,14 @@ class PrunerByHand:
         and averages are what they were just before it, also where they were trained since.
 
         Raises:
-            SearchError: nothing was pruned since the last ``undo``.
+            SearchError: nothing was pruned since the last ``undo``, or layers were replaced since.
         """
         if self._before is None:
             raise SearchError("there is no step of pruning to undo")
-        self._before.restore()
+        if self._layers != _layers(self.model):
+            raise SearchError("layers were replaced or resized since the last step of pruning")
+        with torch.inference_mode(False):
+            self._before.restore()
         self._before = None
         self._forget()
 
@@ -133,13 +139,12 @@ class PrunerByHand:
         Raises:
             UnknownName: there is no such module.
         """
-        own: dict[nn.Module, str] = {m: path for path, m in self.model.named_modules()}
         if isinstance(module, str):
-            if module not in own.values():
-                known = list(own.values())
-                raise UnknownName(f"the model has no {module!r}{did_you_mean(module, known)}")
+            own = _modules(self.model)
+            if module not in own:
+                raise UnknownName(f"the model has no {module!r}{did_you_mean(module, own)}")
             return module
-        for paths in (own, self._given):
+        for paths in (_paths(self.model), self._given):
             if module in paths:
                 return paths[module]
         raise UnknownName(f"this {type(module).__name__} is not a module of the model")
@@ -160,7 +165,8 @@ class PrunerByHand:
         removed = self._prune_sides(sides, indices, where)
         left = size - len(next(iter(removed.units.values()), ()))
         for module in dropouts:
-            adjust(module, size, left)
+            for one in self._training.twins(module):
+                adjust(one, size, left)
         return removed
 
     def _prune_sides(
@@ -171,24 +177,43 @@ class PrunerByHand:
         alive[unit_indices(indices, size, where)] = False
         if bool(alive.all()):
             return Removed({})
-        self._apply(channels_of(sides), alive, follow=False)
+        self._apply(channels_of(sides), alive)
         self._forget()
         gone = tuple((~alive).nonzero().flatten().tolist())
         return Removed({f"{path}.{name}": gone for path, side, _ in sides for name in side.cuts})
 
-    def _apply(self, channels: Channels, alive: Tensor, follow: bool = True) -> None:
-        """Remove channels from everything; dropouts follow if the model still runs."""
-        self._before = Snapshot(self._training)
-        before = dropout_sizes(self.model, *self.inputs) if follow else {}
-        self._training.remove(channels, alive)
-        if before:
-            adjust_all(before, dropout_sizes(self.model, *self.inputs))
+    def _apply(self, channels: Channels, alive: Tensor) -> None:
+        """Remove channels from everything, or leave all as it was."""
+        with torch.inference_mode(False):  # what is made there could not be trained
+            before = Snapshot(self._training, channels, alive)
+            try:
+                self._training.remove(channels, alive)
+            except BaseException:
+                before.restore()
+                raise
+        self._before = before
+        self._layers = _layers(self.model)
+
+    def _look(self) -> tuple[Traced, Dropped]:
+        """Return a run of the model as it is now, and what goes through its dropouts."""
+        seen, self._seen = self._seen, None
+        if seen is not None:
+            return seen
+        with noting_dropouts(self.model) as dropped:
+            return rerun(self.model, *self.inputs), dropped
 
     def _forget(self) -> None:
         """Forget what is known about connections: sizes have changed by hand."""
+        self._seen = None
+        self._layers = _layers(self.model)
+
+    def _refresh(self) -> None:
+        """Forget it if layers were replaced or resized since."""
+        if self._layers != _layers(self.model):
+            self._forget()
 
     def _module(self, path: str) -> nn.Module:
-        return self.model.get_submodule(path)
+        return _modules(self.model)[path]
 
 
 def _fitted(side: Side, size: int, place: str, where: str) -> Side:
@@ -201,29 +226,54 @@ def _fitted(side: Side, size: int, place: str, where: str) -> Side:
 
 
 def _is_size(example: Any) -> bool:
-    return isinstance(example, tuple | torch.Size) and all(type(s) is int for s in example)
+    sizes = isinstance(example, tuple | list) and len(example) > 0
+    return sizes and all(type(size) is int for size in example)
+
+
+def _modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Return all modules by path; one that is shared has all of its paths."""
+    named = model.named_modules(remove_duplicate=False)
+    return {without_compiler(path): module for path, module in named}
+
+
+def _layers(model: nn.Module) -> list[object]:
+    """Return what tells whether a model is still made of the same layers of the same sizes."""
+    found: list[object] = []
+    for module in model.modules():
+        tensors = (*module._parameters.values(), *module._buffers.values())
+        found.append(id(module))
+        found += [None if tensor is None else tensor.shape for tensor in tensors]
+    return found
+
+
+def _paths(model: nn.Module) -> dict[nn.Module, str]:
+    return {module: without_compiler(path) for path, module in model.named_modules()}
 
 
 def _averages(ema: Any) -> list[Average]:
     """Return averages as a list, also a single one."""
     if isinstance(ema, nn.Module | dict):
         return [ema]
+    if isinstance(ema, str) or not isinstance(ema, Iterable):
+        raise SearchError(f"ema is {ema!r}; expected copies of the model or tensors")
     averages = list(ema)
     alone = bool(averages) and all(isinstance(average, Tensor) for average in averages)
     return [averages] if alone else averages
 
 
-def _listed(given: Any, cls: type) -> list[Any]:
-    return [] if given is None else [given] if isinstance(given, cls) else list(given)
-
-
-def _check_optimizers(model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
+def _optimizers(model: nn.Module, given: Any) -> list[Optimizer]:
+    """Return optimizers as a list, each of the model's parameters."""
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    optimizers = [] if given is None else list(given) if several else [given]
     own = {id(parameter) for parameter in model.parameters()}
     for optimizer in optimizers:
+        if not isinstance(optimizer, Optimizer):
+            raise SearchError(f"optimizer is {optimizer!r}; expected an Optimizer, or several")
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if own.isdisjoint(held):
             title = type(optimizer).__name__
             raise SearchError(f"{title} holds none of the model's parameters (pruned in a copy?)")
+    return optimizers
 
 
 def _moved(inputs: Any, device: torch.device | str | None) -> Any:

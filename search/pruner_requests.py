@@ -43,13 +43,13 @@ def unit_indices(indices: Any, size: int, where: str) -> Tensor:
 
 
 def _as_tensor(indices: Any, where: str) -> Tensor:
-    if isinstance(indices, Iterable) and not isinstance(indices, Tensor | str):
+    if isinstance(indices, Iterable) and not isinstance(indices, Tensor | str | bytes):
         indices = list(indices)
     try:
         found: Tensor = torch.as_tensor(indices).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
         raise SearchError(f"{where}: {indices!r} are no indices of units") from None
-    if found.is_floating_point() and found.numel():
+    if (found.is_floating_point() or found.is_complex()) and found.numel():
         raise SearchError(f"{where}: {indices!r} are no whole numbers")
     return found
 

@@ -1,9 +1,10 @@
 """Remove channels in the middle of training: gradients, optimizer state and averaged copies too."""
 
 import copy
+import inspect
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import torch
@@ -54,10 +55,7 @@ class Training:
             alive: bool, shape ``(n_classes,)``.
         """
         keep = kept_or_not(alive)
-        cuts = {
-            name: tuple(cut for cut in own if not bool(keep[cut.classes].all()))
-            for name, own in channels.cuts.items()
-        }
+        cuts = _losing(channels, keep)
         averages = [(average, _averages(self.model, average)) for average in self.ema]
         self._remove_all(cuts, keep)
         for average, tensors in averages:
@@ -67,6 +65,13 @@ class Training:
             if isinstance(average, nn.Module):
                 set_attributes(_like(self.model, average), channels, keep)
         set_attributes(self.model, channels, keep)
+
+    def twins(self, module: nn.Module) -> list[nn.Module]:
+        """Return what stands for a module of the model in averages, itself first."""
+        path = next((p for p, own in self.model.named_modules() if own is module), None)
+        copies = (_like(self.model, one) for one in self.ema if isinstance(one, nn.Module))
+        named = (dict(copy.named_modules()) for copy in copies)
+        return [module, *(modules[path] for modules in named if path in modules)]
 
     def _remove_all(self, cuts: Mapping[str, Sequence[Cut]], keep: Tensor) -> None:
         named = {name: t for name, t in named_tensors(self.model).items() if cuts.get(name)}
@@ -84,6 +89,15 @@ class Training:
             ]
             if lost:
                 _warn(optimizer, lost)
+
+
+def _losing(channels: Channels, keep: Tensor) -> dict[str, tuple[Cut, ...]]:
+    """Return the cuts that take something away."""
+    found = {
+        name: tuple(cut for cut in own if not bool(keep[cut.classes].all()))
+        for name, own in channels.cuts.items()
+    }
+    return {name: own for name, own in found.items() if own}
 
 
 def replace_data(tensor: Tensor, data: Tensor) -> None:
@@ -155,8 +169,16 @@ def _warn(optimizer: Optimizer, names: Sequence[str]) -> None:
         f"{type(optimizer).__name__} keeps a state of {names[0]!r}{more} that is not of its "
         "shape: it starts anew there",
         HwcostWarning,
-        stacklevel=4,
+        stacklevel=_levels(),
     )
+
+
+def _levels() -> int:
+    """Return the ``stacklevel`` at which a warning of the caller's points at the user's code."""
+    frames = inspect.stack(context=0)[1:]
+    names = (str(frame.frame.f_globals.get("__name__")) for frame in frames)
+    ours = (level for level, name in enumerate(names, 1) if not name.startswith("hwcost."))
+    return next(ours, 1)
 
 
 def _averages(model: nn.Module, average: Average) -> Mapping[str, Tensor]:
@@ -168,7 +190,10 @@ def _averages(model: nn.Module, average: Average) -> Mapping[str, Tensor]:
     if isinstance(average, nn.Module):
         return named_tensors(_like(model, average))
     if isinstance(average, dict):
-        return {without_compiler(name): tensor for name, tensor in average.items()}
+        named = {without_compiler(name): tensor for name, tensor in average.items()}
+        if named and named.keys().isdisjoint(named_tensors(model)):
+            raise SearchError(f"ema: {next(iter(average))!r} is none of the model's tensors")
+        return named
     names = [without_compiler(name) for name, _ in model.named_parameters()]
     if not isinstance(average, list) or len(average) != len(names):
         raise SearchError(
@@ -192,20 +217,28 @@ def _like(model: nn.Module, average: nn.Module) -> nn.Module:
 
 @dataclass
 class Snapshot:
-    """What a model and all that hangs on it were at one time; see ``Training``."""
+    """What a model and all that hangs on it were just before channels are removed.
+
+    What is cut gets new memory then, so that the old need not be copied.
+
+    Args:
+        training: the model and what hangs on it.
+        channels: of the model.
+        alive: which classes of channels will be left.
+    """
 
     training: Training
+    channels: InitVar[Channels]
+    alive: InitVar[Tensor]
     _tensors: list[tuple[Tensor, Tensor, Tensor | None]] = field(init=False)
     _modules: list[tuple[nn.Module, type[nn.Module], dict[str, Any]]] = field(init=False)
     _states: list[tuple[Optimizer, dict[Any, Any]]] = field(init=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, channels: Channels, alive: Tensor) -> None:
         training = self.training
         models = [m for m in (training.model, *training.ema) if isinstance(m, nn.Module)]
-        self._tensors = [
-            (tensor, tensor.detach().clone(), None if tensor.grad is None else tensor.grad.clone())
-            for tensor in self._all(models)
-        ]
+        cut = self._cut(_losing(channels, kept_or_not(alive)))
+        self._tensors = [_kept(tensor, id(tensor) in cut) for tensor in self._all(models)]
         self._modules = [
             (module, type(module), _plain(module)) for m in models for module in m.modules()
         ]
@@ -224,11 +257,25 @@ class Snapshot:
             optimizer.state.update(state)
             _forget(optimizer)
 
+    def _cut(self, names: Iterable[str]) -> set[int]:
+        """Return the identities of all tensors of some names."""
+        model = self.training.model
+        found = [named_tensors(model), *(_averages(model, one) for one in self.training.ema)]
+        return {id(named[name]) for named in found for name in names if name in named}
+
     def _all(self, models: Iterable[nn.Module]) -> list[Tensor]:
         own = [t for m in models for t in (*m.parameters(), *m.buffers())]
         others = (a for a in self.training.ema if not isinstance(a, nn.Module))
         loose = [t for a in others for t in (a.values() if isinstance(a, dict) else a)]
         return list({id(t): t for t in (*own, *loose)}.values())
+
+
+def _kept(tensor: Tensor, cut: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return a tensor with its data and gradient, copied unless they will be cut."""
+    data, gradient = tensor.data, tensor.grad
+    if cut:
+        return tensor, data, gradient
+    return tensor, data.clone(), None if gradient is None else gradient.clone()
 
 
 def _plain(module: nn.Module) -> dict[str, Any]:

@@ -48,10 +48,11 @@ def exact(expr: sp.Basic, columns: dict[str, Tensor]) -> list[Any]:
     """Sympy's values, row by row."""
     rows = zip(*(c.tolist() for c in columns.values()), strict=True)
     points = [
-        {sp.Symbol(n, nonnegative=True): int(v) for n, v in zip(columns, row, strict=True)}
+        {sp.Symbol(n, nonnegative=True): sp.Integer(v) for n, v in zip(columns, row, strict=True)}
         for row in rows
     ]
-    found = [expr.subs(point) for point in points]
+    # subs puts in one symbol after another, and floor(Piecewise(...)) is then 0 at times.
+    found = [expr.xreplace(point) for point in points]
     return [bool(f) if f.is_Boolean else float(f) for f in found]
 
 

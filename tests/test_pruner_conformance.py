@@ -27,7 +27,9 @@ OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
 def net(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
     torch.manual_seed(0)
     model, example = NETS[name]()
-    args = example if isinstance(example, tuple) else () if isinstance(example, dict) else (example,)
+    args = (
+        example if isinstance(example, tuple) else () if isinstance(example, dict) else (example,)
+    )
     return model, args, example if isinstance(example, dict) else {}
 
 

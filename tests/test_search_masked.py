@@ -80,7 +80,7 @@ def test_a_mask_takes_no_part_in_the_gradient_of_channels() -> None:
         model.get_buffer("mask").fill_(1)
     plain = nn.Sequential(copy.deepcopy(model.first), nn.Sigmoid(), nn.Linear(8, 4, bias=False))
     with torch.no_grad():
-        plain[2].weight.copy_(model.weight)
+        plain.get_parameter("2.weight").copy_(model.weight)
     found = []
     nets: tuple[nn.Module, ...] = (model, plain)
     for net in nets:
