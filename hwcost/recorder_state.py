@@ -115,6 +115,9 @@ class Converter:
 
 def to_meta(tensor: Tensor) -> Tensor:
     """Return a tensor of the same shape, strides and type that has no memory."""
+    if tensor.layout == torch.strided and type(tensor) in (Tensor, nn.Parameter):
+        size, stride = tensor.shape, tensor.stride()  # empty_like is slow for what is meta already
+        return _like(tensor, torch.empty_strided(size, stride, dtype=tensor.dtype, device="meta"))
     return _like(tensor, torch.empty_like(tensor, device="meta", requires_grad=False))
 
 

@@ -51,10 +51,18 @@ def trace(
     Raises:
         TraceError: the example is missing or does not fit, the model raises, or it runs no op.
     """
-    traced = run(model, example, input_shape=input_shape, input_example=input_example)
-    if traced.workload.structure.warnings:
-        warnings.warn("; ".join(traced.workload.structure.warnings), HwcostWarning, stacklevel=2)
-    return traced.workload.with_precision(w_bits, a_bits)
+    table = run(model, example, input_shape=input_shape, input_example=input_example).workload
+    if table.structure.warnings:
+        warnings.warn("; ".join(table.structure.warnings), HwcostWarning, stacklevel=2)
+    return table.with_precision(w_bits, a_bits)
+
+
+class Recorded(NamedTuple):
+    """A run of a model, and the inputs that it ran on."""
+
+    recording: Recording
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 class Traced(NamedTuple):
@@ -73,6 +81,21 @@ class Traced(NamedTuple):
     quantizers: Sequence[Quantizers] = ()
 
 
+def recorded(
+    model: nn.Module,
+    example: Any = None,
+    *,
+    input_shape: Shape | None = None,
+    input_example: Any = None,
+) -> Recorded:
+    """Return a run of a model, without a table; arguments as for ``trace``."""
+    if not isinstance(model, nn.Module):
+        found = f"the class {model.__name__!r}" if isinstance(model, type) else type(model).__name__
+        raise TraceError(f"trace(...) needs an nn.Module; got {found}")
+    found = _example(model, example, input_shape, input_example)
+    return _recorded(model, found, made=input_shape is not None)
+
+
 def run(
     model: nn.Module,
     example: Any = None,
@@ -81,43 +104,38 @@ def run(
     input_example: Any = None,
 ) -> Traced:
     """Return what ``trace`` learns about a model, without its warnings; arguments as there."""
-    if not isinstance(model, nn.Module):
-        found = f"the class {model.__name__!r}" if isinstance(model, type) else type(model).__name__
-        raise TraceError(f"trace(...) needs an nn.Module; got {found}")
-    found = _example(model, example, input_shape, input_example)
-    recording, args, kwargs = _recorded(model, found, made=input_shape is not None)
-    return _traced(model, recording, args, kwargs)
+    shape, alias = input_shape, input_example
+    return traced(model, recorded(model, example, input_shape=shape, input_example=alias))
 
 
 def rerun(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
     """Return what ``run`` does, on the inputs that an earlier run found."""
-    return _traced(model, record(model, args, kwargs), args, kwargs)
+    return traced(model, Recorded(record(model, args, kwargs), args, kwargs))
 
 
-def _traced(
-    model: nn.Module, recording: Recording, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Traced:
+def traced(model: nn.Module, found: Recorded) -> Traced:
+    """Return what a run tells; the model has the weights that it had then."""
+    recording = found.recording
     lifted = lift(recording)
     if not lifted.kinds:
         raise TraceError(_nothing(model, recording))
     shares = densities(model, recording, lifted.calls, lifted.weights)
     for sizes, share in zip(lifted.sizes, shares, strict=True):
         sizes["density"] = share
-    return Traced(_workload(lifted), lifted.calls, recording, args, kwargs, lifted.quantizers)
+    table = _workload(lifted)
+    return Traced(table, lifted.calls, *found, lifted.quantizers)
 
 
-def _recorded(
-    model: nn.Module, example: Any, made: bool
-) -> tuple[Recording, tuple[Any, ...], dict[str, Any]]:
+def _recorded(model: nn.Module, example: Any, made: bool) -> Recorded:
     """Run the model; an example that was ``made`` up may be of the wrong type."""
     args, kwargs = _arguments(model, example)
     try:
-        return record(model, args, kwargs), args, kwargs
+        return Recorded(record(model, args, kwargs), args, kwargs)
     except TraceError as error:
         whole = tuple(a.new_zeros(a.shape, dtype=torch.int64) for a in args) if made else ()
         try:
             if whole:
-                return record(model, whole, {}), whole, {}
+                return Recorded(record(model, whole, {}), whole, {})
         except TraceError:
             raise error from error.__cause__
         raise

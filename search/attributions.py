@@ -160,7 +160,6 @@ class SensitivityAttributionMetric(_Gradient):
         Mittal et al., 2018, arXiv:1812.10240.
     """
 
-
     def _row(self, output: Tensor, gradient: Tensor, size: int, place: Place) -> Tensor:
         return by_sample(gradient.abs(), size, place.samples, place.dim)
 

@@ -2,6 +2,7 @@
 
 import copy
 import traceback
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from hwcost.search.slicing import slice_channels
 
 #: Operators that a run may need or not, depending on sizes, and that change no number.
 _COPIES = MOVES - {"aten.flip", "aten.repeat", "aten._to_copy"}
+
+_DICTS = (dict, OrderedDict)
 
 #: Arguments that are numbers, also where an operator is not pointwise.
 _VALUES = {"fill_value", "value", "s"}
@@ -149,10 +152,16 @@ class Trial:
 
 def lighter(model: nn.Module, recording: Recording) -> nn.Module:
     """Return a copy to record again; without numbers, where the recording needed none."""
-    memo: dict[int, Any] = {}
+    # A module has a dozen dicts for hooks, mostly empty, and deepcopy is slow on each.
+    memo: dict[int, Any] = {
+        id(value): type(value)()
+        for module in model.modules()
+        for value in vars(module).values()
+        if not value and type(value) in _DICTS
+    }
     if recording.how == "meta":
         given = (*model.parameters(), *model.buffers())
-        memo = {id(tensor): to_meta(tensor) for tensor in given}
+        memo |= {id(tensor): to_meta(tensor) for tensor in given}
     return copy.deepcopy(model, memo)
 
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from hwcost.errors import UnknownName, suggestion
+from hwcost.recorder import record
 from hwcost.recorder_values import Call, Recording, without_compiler
 from hwcost.search.channels import Channels, find_channels
 from hwcost.search.pit_layers import layer_of
-from hwcost.tracing import Traced, rerun
+from hwcost.tracing import Recorded
 
 #: Modules whose units lie along the last dimension of what they return; others', along the second.
 LAST = (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.RNNBase)
@@ -26,12 +27,12 @@ class Coupling:
 
     Attributes:
         model: the model.
-        traced: its run.
+        recorded: its run.
         channels: the classes.
     """
 
     model: nn.Module
-    traced: Traced
+    recorded: Recorded
     channels: Channels
 
     def units(self, path: str) -> Tensor:
@@ -92,7 +93,7 @@ class Coupling:
 
     @property
     def _recording(self) -> Recording:
-        return self.traced.recording
+        return self.recorded.recording
 
     @cached_property
     def _last_calls(self) -> Mapping[str, Call]:
@@ -166,10 +167,11 @@ def find_coupling(
     Raises:
         TraceError: the model does not run on the example.
     """
-    return coupled(model, rerun(model, tuple(args), dict(kwargs or {})))
+    args, kwargs = tuple(args), dict(kwargs or {})
+    return coupled(model, Recorded(record(model, args, kwargs), args, kwargs))
 
 
-def coupled(model: nn.Module, traced: Traced) -> Coupling:
-    """Return which units of a traced model stand or fall together."""
-    channels = find_channels(model, traced.recording, args=traced.args, kwargs=traced.kwargs)
-    return Coupling(model, traced, channels)
+def coupled(model: nn.Module, found: Recorded) -> Coupling:
+    """Return which units of a model that ran stand or fall together."""
+    channels = find_channels(model, found.recording, args=found.args, kwargs=found.kwargs)
+    return Coupling(model, found, channels)

@@ -1,5 +1,6 @@
 """Structured pruning on the fly: units leave a network, its optimizer and its averages."""
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 from hwcost.errors import SearchError
 from hwcost.search.cells import channel_cells
 from hwcost.search.channels_remaining import remaining
-from hwcost.search.channels_trial import lighter
 from hwcost.search.channels_values import Channels
 from hwcost.search.costs import Costs
 from hwcost.search.coupling import Coupling, coupled
@@ -21,6 +21,7 @@ from hwcost.search.pruner_reach import Order, Reached, reach
 from hwcost.search.pruner_requests import unit_indices
 from hwcost.search.slicing import slice_channels
 from hwcost.search.table import Table
+from hwcost.tracing import traced
 
 
 @dataclass
@@ -48,13 +49,14 @@ class _Known:
         first = self.first
         if bool(self.alive.all()):
             return first
-        return Coupling(first.model, first.traced, remaining(first.channels, self.alive))
+        return Coupling(first.model, first.recorded, remaining(first.channels, self.alive))
 
     @cached_property
     def table(self) -> Table:
-        """The op table by classes of ``first``."""
-        cells = channel_cells(self.first.traced, self.first.channels)
-        return Table(self.first.traced.workload, cells, self.first.channels.n_classes)
+        """The op table by classes of ``first``; nothing was removed when it is made."""
+        found = traced(self.first.model, self.first.recorded)
+        cells = channel_cells(found, self.first.channels)
+        return Table(found.workload, cells, self.first.channels.n_classes)
 
     def remove(self, alive: Tensor) -> None:
         """Remove classes in ``now``."""
@@ -65,7 +67,7 @@ class _Known:
     def through_dropouts(self) -> Sizes:
         """Return how many numbers go through each dropout."""
         first = self.first
-        return dropout_sizes(self.dropped, first.traced.recording, first.channels, self.alive)
+        return dropout_sizes(self.dropped, first.recorded.recording, first.channels, self.alive)
 
 
 class Pruner(PrunerByHand):
@@ -110,13 +112,15 @@ class Pruner(PrunerByHand):
     @property
     def table(self) -> Table:
         """The op table by classes of channels, those already removed included."""
+        if "table" not in vars(self._known) and not bool(self._known.alive.all()):
+            self._forget()
         return self._known.table
 
     @property
     def _known(self) -> _Known:
         if self._state is None:
-            traced, dropped = self._look()
-            found = coupled(self.model, traced)
+            seen, dropped = self._look()
+            found = coupled(self.model, seen)
             every = torch.ones(found.channels.n_classes, dtype=torch.bool)
             self._state = _Known(found, dropped, every)
         return self._state
@@ -188,11 +192,9 @@ class Pruner(PrunerByHand):
         return removed
 
     def without(self, alive: Tensor) -> nn.Module:
-        """Return a copy without the classes that are not alive, for traces only: its weights may
-        be on the meta device."""
-        coupling = self.coupling
-        copied = lighter(self.model, coupling.traced.recording)
-        slice_channels(copied, coupling.channels, alive)
+        """Return a copy without the classes that are not alive."""
+        copied = copy.deepcopy(self.model)
+        slice_channels(copied, self.coupling.channels, alive)
         return copied
 
     def prune_to(

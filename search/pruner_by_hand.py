@@ -12,13 +12,14 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
 from hwcost.errors import SearchError, UnknownName, did_you_mean
+from hwcost.recorder import record
 from hwcost.recorder_values import without_compiler
 from hwcost.search.channels_values import Channels
 from hwcost.search.pruner_dropout import Dropped, adjust, noting_dropouts
 from hwcost.search.pruner_requests import Side, channels_of, side_of, unit_indices, widened
 from hwcost.search.slicing_training import Average, Snapshot, Training
 from hwcost.search.swap import refuse_searched
-from hwcost.tracing import Traced, rerun, run
+from hwcost.tracing import Recorded, recorded
 
 _WRAPPERS = (nn.parallel.DistributedDataParallel, nn.DataParallel)
 
@@ -62,9 +63,9 @@ class PrunerByHand:
         self.model = model if inplace else copy.deepcopy(model)
         optimizers = _optimizers(self.model, optimizer)
         with noting_dropouts(self.model) as dropped:
-            first = run(self.model, example, input_shape=input_size)
+            first = recorded(self.model, example, input_shape=input_size)
         self.inputs = _moved(first.args, device), _moved(first.kwargs, device)
-        self._seen: tuple[Traced, Dropped] | None = (first, dropped) if device is None else None
+        self._seen: tuple[Recorded, Dropped] | None = (first, dropped) if device is None else None
         self._training = Training(self.model, optimizers, _averages(() if ema is None else ema))
         self._before: Snapshot | None = None
         self._layers = _layers(self.model)
@@ -194,13 +195,13 @@ class PrunerByHand:
         self._before = before
         self._layers = _layers(self.model)
 
-    def _look(self) -> tuple[Traced, Dropped]:
+    def _look(self) -> tuple[Recorded, Dropped]:
         """Return a run of the model as it is now, and what goes through its dropouts."""
         seen, self._seen = self._seen, None
         if seen is not None:
             return seen
         with noting_dropouts(self.model) as dropped:
-            return rerun(self.model, *self.inputs), dropped
+            return Recorded(record(self.model, *self.inputs), *self.inputs), dropped
 
     def _forget(self) -> None:
         """Forget what is known about connections: sizes have changed by hand."""

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -51,13 +52,17 @@ def set_attributes(model: nn.Module, channels: Channels, keep: Tensor) -> None:
     names = {id(p): without_compiler(name) for name, p in model.named_parameters()}
     for path, module in model.named_modules():
         kept = _Kept(channels, keep, without_compiler(path), names)
-        for cls, setter in SETTERS.items():
-            if isinstance(module, cls):
-                setter(module, kept)
+        for setter in _setters(type(module)):
+            setter(module, kept)
         if not isinstance(module, nn.LayerNorm) and kept.path in channels.norms:
             _set_own_norm(module, kept)
         if not type(module).__module__.startswith("torch."):
             set_heads(module, kept.path, channels, keep)
+
+
+@cache
+def _setters(cls: type[nn.Module]) -> "tuple[Callable[[Any, _Kept], None], ...]":
+    return tuple(setter for known, setter in SETTERS.items() if issubclass(cls, known))
 
 
 def _set_conv(module: Any, kept: _Kept) -> None:
