@@ -111,10 +111,14 @@ class Pruner(PrunerByHand):
 
     @property
     def table(self) -> Table:
-        """The op table by classes of channels, those already removed included."""
+        """The op table by classes of channels, those removed since ``look`` included."""
+        return self._known.table
+
+    def look(self) -> None:
+        """Look at the network anew if units were removed before its table was made."""
+        self._refresh()
         if "table" not in vars(self._known) and not bool(self._known.alive.all()):
             self._forget()
-        return self._known.table
 
     @property
     def _known(self) -> _Known:

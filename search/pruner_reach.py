@@ -70,6 +70,7 @@ class Order:
 
 def reach(pruner: "Pruner", target: str | float, cost: Costs | None, order: Order) -> Reached:
     """Prune until a cost is low enough; see ``Pruner.prune_to``."""
+    pruner.look()
     workload = rerun(pruner.model, *pruner.inputs).workload
     wanted = budget(target, cost, workload)
     takes = _chosen(pruner, order.ignore)

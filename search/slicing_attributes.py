@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 import torch
@@ -60,9 +59,11 @@ def set_attributes(model: nn.Module, channels: Channels, keep: Tensor) -> None:
             set_heads(module, kept.path, channels, keep)
 
 
-@cache
-def _setters(cls: type[nn.Module]) -> "tuple[Callable[[Any, _Kept], None], ...]":
-    return tuple(setter for known, setter in SETTERS.items() if issubclass(cls, known))
+def _setters(cls: type) -> "tuple[Callable[[Any, _Kept], None], ...]":
+    """Return what sets the numbers of a class of modules."""
+    if cls not in _KNOWN:
+        _KNOWN[cls] = tuple(setter for one, setter in SETTERS.items() if issubclass(cls, one))
+    return _KNOWN[cls]
 
 
 def _set_conv(module: Any, kept: _Kept) -> None:
@@ -170,3 +171,5 @@ SETTERS: dict[type[nn.Module], Callable[[Any, _Kept], None]] = {
     nn.TransformerEncoder: _set_encoder,
     nn.Transformer: _set_transformer,
 }
+
+_KNOWN: dict[type, tuple[Callable[[Any, _Kept], None], ...]] = {}

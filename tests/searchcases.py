@@ -116,9 +116,9 @@ class Case(NamedTuple):
     @property
     def slow(self) -> bool:
         """Whether other cases say nearly the same sooner."""
-        if self.method == "NMPruning":
-            return self.variant != "2of4" or self.net not in VARIED
-        return self.quantizing and self.variant != "removal" and self.net not in VARIED
+        if self.method == "NMPruning" and self.variant != "2of4":
+            return True
+        return (self.quantizing or self.method == "NMPruning") and self.net not in VARIED
 
     @property
     def costs(self) -> dict[str, str]:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from hwcost import trace, zoo
 from hwcost.search import PIT, PruneCell, Pruner, Search, WeightPruning, prune_weights
 
-
 READER = "blocks.0.layers.1.conv"
 
 

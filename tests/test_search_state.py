@@ -72,7 +72,7 @@ STATE_ONLY = {"WeightNorm"}
 every_copy = pytest.mark.parametrize(
     ("case", "how"),
     [
-        pytest.param(case, how, id=f"{case}-{how}")
+        pytest.param(case, how, id=f"{case}-{how}", marks=[pytest.mark.slow] if case.slow else [])
         for case in MOST
         for how in (["deepcopy"] if case.net in STATE_ONLY else COPIES)
     ],

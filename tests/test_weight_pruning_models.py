@@ -11,8 +11,7 @@ from torch.nn.utils import parametrizations, prune
 
 from hwcost import trace
 from hwcost.errors import HwcostWarning, SearchError, UnknownName
-from hwcost.search import PIT
-from hwcost.search import PruneCell, PruneFiller, WeightPruning, prune_weights
+from hwcost.search import PIT, PruneCell, PruneFiller, WeightPruning, prune_weights
 
 MAGNITUDE = PruneCell(threshold=0.5, prune_filler="Magnitude")
 
