@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hwcost.errors import SearchError
+from hwcost.errors import SearchError, UnknownName
 from hwcost.search.costs import Cost, Costs, Specification
 from hwcost.search.targets import Target, target_of
 from hwcost.workload import Workload
@@ -69,7 +69,7 @@ def budget(target: str | float, cost: Costs | None, workload: Workload) -> Budge
         SearchError, UnknownName, UnitError: the target or the cost is not understood.
     """
     name, amount = _parts(target)
-    costs = Specification(_named(cost, name))
+    costs = _specified(cost, name)
     if name is None or name not in costs.models:
         name = _only(costs, name)
     if isinstance(amount, str) and _is_number(amount):
@@ -82,6 +82,15 @@ def budget(target: str | float, cost: Costs | None, workload: Workload) -> Budge
     with torch.no_grad():
         before = float(costs.price(name, workload))
     return Budget(costs, target_of(name, amount, costs.unit(name)), before)
+
+
+def _specified(cost: Costs | None, name: str | None) -> Specification:
+    try:
+        return Specification(_named(cost, name))
+    except UnknownName as error:
+        if cost is not None:
+            raise
+        raise UnknownName(f"{error}; for that of another platform, say cost='PLATFORM'") from None
 
 
 def _parts(target: str | float) -> tuple[str | None, str | float]:
