@@ -182,4 +182,6 @@ def tensors_in(value: Any, depth: int = 6) -> list[Tensor]:
 
 def without_compiler(path: str) -> str:
     """Return a path or a parameter's name without what ``torch.compile`` puts before it."""
+    if "_orig_mod" not in path:
+        return path
     return ".".join(part for part in path.split(".") if part != "_orig_mod")

@@ -198,16 +198,19 @@ def removed(channels: Channels, axis: Axis, number: int) -> list[int]:
 
     Axes lose different numbers of channels, so that two of them cannot be mixed up.
     """
-    own = [classes_of(channels, axis, name) for name in axis.producers]
+    made = {tuple(classes_of(channels, axis, name)): None for name in axis.producers}
+    own = [list(classes) for classes in made]
     gone: set[int] = set()
     wanted = min(1 + number % 3, max(axis.size - 2, 1))
     for turn in range(wanted):
-        for classes in own:
-            spare = [c for c in classes if c not in gone]
-            enough = len(gone) >= wanted and len(spare) < len(classes)
+        for spare, size in zip(own, map(len, made), strict=True):
+            enough = len(gone) >= wanted and len(spare) < size
             pick = spare[(number * 5 + turn) % len(spare)]
-            if not enough and all(set(c) - gone - {pick} for c in own):
+            if not enough and all(len(some) > (pick in some) for some in own):
                 gone.add(pick)
+                for some in own:
+                    if pick in some:
+                        some.remove(pick)
     return sorted(gone)
 
 
