@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 import hwcost
 from hwcost.errors import TraceError
 from hwcost.recorder_state import to_meta
-from hwcost.recorder_values import Call, Recording
+from hwcost.recorder_values import Call, Recording, without_compiler
 from hwcost.search.channels_constants import MOVES
 from hwcost.search.channels_flow import Flow
 from hwcost.search.channels_training import Runs, again
@@ -117,7 +117,21 @@ class Trial:
             cause = (error.__cause__ if isinstance(error, TraceError) else error) or error
             text = f"{type(cause).__name__}: {cause}".splitlines()[0].rstrip(": ")
             return Fault(text + _line_of(cause), self._calls_of(len(entered) - 1))
-        return next(self._differences(smaller, channels, alive), None)
+        fault = next(self._differences(smaller, channels, alive), None)
+        return fault and fault._replace(text=fault.text + self._forward_of(fault.calls))
+
+    def _forward_of(self, calls: range) -> str:
+        """Return whose forward, torch's own aside, made the first of some calls, in brackets."""
+        scope = self.recording.calls[calls[0]].scope if calls and self.recording.scopes else -1
+        modules = {without_compiler(path): m for path, m in self.model.named_modules()}
+        while scope >= 0:
+            cls = type(modules[self.recording.scopes[scope].path])
+            code = getattr(cls.forward, "__code__", None)
+            if code is not None and not Path(code.co_filename).is_relative_to(_TORCH):
+                line = f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+                return f" (in {cls.__name__}.forward, {line})"
+            scope = self.recording.scopes[scope].parent
+        return ""
 
     def _calls_of(self, scope: int) -> range:
         """Return the calls between the start of one module's run and of the next one's."""
