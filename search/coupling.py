@@ -74,6 +74,12 @@ class Coupling:
                 found[path] = found.get(path, frozenset()) | made.intersection(inside)
         return found
 
+    def returns_units(self, path: str) -> bool:
+        """Whether a module runs, and returns its units; some are read for their weights only."""
+        if not is_layer(self.module(path)):
+            return False
+        return any(scope.path == path for scope in self._recording.scopes)
+
     def why(self, path: str) -> str:
         """Return why the units of a module stay, "" if none does."""
         units = self.units(path)
@@ -108,7 +114,7 @@ class Coupling:
     def _returned(self, path: str, module: nn.Module) -> Tensor | None:
         """Return the classes of what a module without modules inside returns."""
         call = self._last_calls.get(path)
-        if call is None or any(True for _ in module.children()):
+        if call is None or not is_layer(module):
             return None
         ref = call.outputs[0]
         shape, fields = self._recording.tensors[ref].shape, self.channels.fields.get(ref, ())
@@ -175,3 +181,8 @@ def coupled(model: nn.Module, found: Recorded) -> Coupling:
     """Return which units of a model that ran stand or fall together."""
     channels = find_channels(model, found.recording, args=found.args, kwargs=found.kwargs)
     return Coupling(model, found, channels)
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether a module has no others inside, parametrizations aside: it returns what it makes."""
+    return all(name == "parametrizations" for name, _ in module.named_children())

@@ -55,8 +55,8 @@ def class_scores(coupling: Coupling, metric: Scorer = None) -> Scores:
     Args:
         coupling: of the network.
         metric: has ``run(module) -> (units,)``, or is such a function, or None: the sum of the
-            absolute weights of a unit. Where it has no score, as for heads, these sums take its
-            place, brought to the same mean.
+            absolute weights of a unit. Where it has no score, as for heads and for layers that
+            never run as modules, these sums take its place, brought to the same mean.
 
     Raises:
         SearchError: it returns another number of scores than a module has units, or NaN.
@@ -69,7 +69,7 @@ def class_scores(coupling: Coupling, metric: Scorer = None) -> Scores:
     known = torch.zeros(coupling.channels.n_classes, dtype=torch.bool)
     for path in coupling.producers:
         module = coupling.module(path)
-        if isinstance(module, nn.MultiheadAttention):
+        if not coupling.returns_units(path):
             continue
         units = coupling.units(path)
         own = _run(metric, module, path, len(units))
