@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hwcost import ops
+from hwcost import ops, tile
 from hwcost.loading import available, load
 
 
@@ -21,6 +21,15 @@ def _sizes() -> str:
 
 def _derived() -> str:
     return _table(("name", "meaning"), [(f"`{n}`", text) for n, text in ops.DERIVED.items()])
+
+
+def _tiles() -> str:
+    return _table(("name", "meaning"), [(f"`{n}`", text) for n, text in tile.TILE_NAMES.items()])
+
+
+def _cuts() -> str:
+    rows = [(f"`{k}`", ", ".join(f"`{s}`" for s in cut)) for k, cut in tile.CUTS.items()]
+    return _table(("kind", "may be cut along"), rows)
 
 
 def _kinds() -> str:
@@ -76,6 +85,8 @@ TABLES = {
     "derived": _derived,
     "bytes": _bytes,
     "kinds": _kinds,
+    "tiles": _tiles,
+    "cuts": _cuts,
     "platforms": _platforms,
     "commands": _commands,
 }

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from hwcost.cli_errors import Commands, complain
+from hwcost.cli_fit import fit as fit_command
 from hwcost.cli_options import (
     EngineName,
     Format,
@@ -89,26 +90,34 @@ def show(platform: PlatformName, as_json: Json = False) -> None:
 
 @app.command()
 def check(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Platform files or names.")],
+    platforms: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PLATFORM]...", help="Names or files; all shipped ones by default."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check platform files and their golden points."""
-    from hwcost.cli_output import say
-    from hwcost.cli_platforms import checked
+    """Check platforms: their files, and what they predict of ops and networks with known costs."""
+    from hwcost.cli_check import checked, summary
+    from hwcost.cli_output import say, width
+    from hwcost.loading import available
 
     found = []
-    for file in files:
+    for platform in platforms or available():
         try:
-            verdict = checked(file)
+            verdict = checked(platform, width())
         except HwcostError as error:
             complain(str(error))
-            found.append({"file": file, "ok": False, "error": str(error)})
+            found.append({"file": platform, "ok": False, "error": str(error)})
             continue
         found.append(verdict.data)
         if not as_json:
             say("\n".join(verdict.lines))
     if as_json:
         say(json.dumps(found, indent=2))
+    elif len(found) > 1:
+        say(summary(found))
     if not all(one["ok"] for one in found):
         raise typer.Exit(1)
 
@@ -180,6 +189,9 @@ def compare(
     maps: Maps = None,
     engine: EngineName = None,
     place_by: PlaceBy = None,
+    measured: Annotated[
+        bool, typer.Option("--measured", help="Put published measurements beside the costs.")
+    ] = False,
     format: Format = None,
     output: Output = None,
     as_json: Json = False,
@@ -200,6 +212,7 @@ def compare(
             mapping=parse_mapping(maps or (), engine),
             precision=precision,
             place_by=place_by,
+            measured=measured,
             progress=step,
         )
     emit(made, format, output, as_json)
@@ -289,6 +302,9 @@ def schema() -> None:
     from hwcost.schema import json_schema
 
     say(json.dumps(json_schema(), indent=2))
+
+
+app.command(name="fit")(fit_command)
 
 
 def main() -> None:

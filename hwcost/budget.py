@@ -9,6 +9,7 @@ from hwcost.schema import EngineSpec, PlatformSpec
 #: Characters in all formulas of a file, and op entries in all its engines.
 MOST_FORMULA_TEXT = 40_000
 MOST_OPS = 300
+MOST_POINTS = 30
 
 
 def check_size(document: Document, spec: PlatformSpec) -> None:
@@ -27,6 +28,10 @@ def check_size(document: Document, spec: PlatformSpec) -> None:
     if ops > MOST_OPS:
         where = document.where(("engines",))
         raise DescriptorError(f"{where}: the engines have {ops} op entries; at most {MOST_OPS}")
+    if len(spec.points) > MOST_POINTS:
+        where = document.where(("points",))
+        found = len(spec.points)
+        raise DescriptorError(f"{where}: {found} operating points; at most {MOST_POINTS}")
 
 
 def _formulas(spec: PlatformSpec) -> Iterator[object]:
@@ -43,6 +48,7 @@ def _engine_formulas(engine: EngineSpec) -> Iterator[object]:
         yield engine.default.cycles
     for op in engine.ops:
         kinds = 1 if isinstance(op.match, str) else len(op.match)
-        for text in (op.where, op.cycles, op.scratch, *(op.as_ or {}).values()):
+        tile = (op.load, op.store, op.once, op.tile.bytes if op.tile else None)
+        for text in (op.where, op.cycles, op.scratch, *tile, *(op.as_ or {}).values()):
             # An entry for several kinds is parsed once and checked for each.
             yield "" if text is None else str(text) * kinds

@@ -1,6 +1,7 @@
 """From the checked keys of a platform file to parsed formulas and SI numbers."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -14,8 +15,9 @@ from hwcost.metrics import MetricMaker
 from hwcost.ops import KINDS, SIZES
 from hwcost.overlap import check_overlaps
 from hwcost.platform import Engine, Entry, Let, Memory, Param, Platform
+from hwcost.points import PointMaker, calibration, chosen_point
 from hwcost.schema import EngineSpec, ParamSpec, PlatformSpec, TableSpec
-from hwcost.units import Dimension, parse_quantity, parse_unit
+from hwcost.units import Dimension, Quantity, parse_quantity, parse_unit
 
 Loc = tuple[str | int, ...]
 
@@ -23,9 +25,11 @@ Loc = tuple[str | int, ...]
 class Builder:
     """Builds one platform; each method turns one section of the file into values."""
 
-    def __init__(self, document: Document, spec: PlatformSpec) -> None:
-        self.document, self.spec = document, spec
+    def __init__(self, document: Document, spec: PlatformSpec, point: str | None = None) -> None:
+        self.document, self.spec, self.point = document, spec, point
         self.known = Definitions(document)
+        if any(op.tile for engine in spec.engines.values() for op in engine.ops):
+            self.known.claim_tiles()
 
     def platform(self) -> Platform:
         """Return the whole platform."""
@@ -40,16 +44,18 @@ class Builder:
         engines = {
             name: self.engine(name, e, engine_params[name]) for name, e in spec.engines.items()
         }
+        points = PointMaker(spec, self.known).points(params)
+        point = chosen_point(spec.name, points, self.point)
         maker = MetricMaker(spec, self.known)
         metrics = {name: maker.metric(name, metric) for name, metric in spec.metrics.items()}
         maker.check_times(metrics)
         platform = Platform(
-            name=spec.name,
+            name=f"{spec.name}@{point}" if point != next(iter(points), "") else spec.name,
             title=spec.title,
             status=spec.status,
             note=spec.note or "",
             sources=dict(spec.sources),
-            params=params,
+            params=params | points.get(point, {}),
             lets=lets,
             memories=memories,
             engines=engines,
@@ -58,11 +64,18 @@ class Builder:
             limits=tuple(maker.limit(name, text, metrics) for name, text in spec.limits.items()),
             checks=tuple(maker.check(i, c, metrics) for i, c in enumerate(spec.checks)),
             document=self.document,
+            points=tuple(points),
+            point=point,
+            calibration=calibration(spec, self.known, metrics, tuple(points)),
         )
         for engine in engines.values():
             with self.known.at("engines", engine.name):
                 for entries in engine.entries.values():
                     check_overlaps(entries, platform.numbers(engine))
+                    reads = {s.name for entry in entries for s in entry.where.free_symbols}
+                    for numbers in (n for n in points.values() if reads & n.keys()):
+                        there = replace(platform, params=params | numbers)
+                        check_overlaps(entries, there.numbers(engine))
         return platform
 
     def params(self, specs: Mapping[str, ParamSpec], loc: Loc) -> dict[str, Param]:
@@ -83,9 +96,41 @@ class Builder:
                     )
             self.known.names[name] = symbol(name)
             params[name] = Param(
-                quantity, self.spec.sources.get(spec.source, spec.source), spec.note or ""
+                quantity,
+                self.spec.sources.get(spec.source, spec.source),
+                spec.note or "",
+                spec.fit,
+                self._bounds(name, spec, quantity, (*loc, name)),
+                self._uncertainty(spec, (*loc, name)),
             )
         return params
+
+    def _bounds(
+        self, name: str, spec: ParamSpec, value: Quantity, loc: Loc
+    ) -> tuple[Fraction, Fraction] | None:
+        if spec.bounds is None:
+            if spec.fit:
+                with self.known.at(*loc, "fit"):
+                    raise DescriptorError(f"{name!r} is to be fitted; give its bounds")
+            return None
+        with self.known.at(*loc, "bounds"):
+            low, high = (parse_quantity(text) for text in spec.bounds)
+            for bound in (low, high):
+                require(bound.dimension, value.dimension, f"a bound of {name}")
+            if not low.value <= value.value <= high.value or low.value == high.value:
+                found = f"{spec.value} is not within {low.text} and {high.text}"
+                raise DescriptorError(f"{name!r}: {found}")
+            return low.value, high.value
+
+    def _uncertainty(self, spec: ParamSpec, loc: Loc) -> float | None:
+        if spec.uncertainty is None:
+            return None
+        with self.known.at(*loc, "uncertainty"):
+            share = parse_quantity(spec.uncertainty)
+            require(share.dimension, Dimension.none(), "uncertainty")
+            if share.value < 0:
+                raise DescriptorError(f"uncertainty is {spec.uncertainty}; expected 0 % or more")
+            return float(share.value)
 
     def memory(self, name: str) -> Memory:
         """Return a memory, and make NAME.size known to formulas."""

@@ -35,10 +35,17 @@ def resolve(text: str, inputs: Sequence[str] = ()) -> Any:
 
 
 def resolve_all(models: Sequence[str], inputs: Sequence[str] | None) -> dict[str, Any]:
-    """Return name -> model; two models of one name are told apart by what was typed."""
-    names = [model_name(model) for model in models]
+    """Return name -> model; two models of one name are told apart by what was typed.
+
+    Networks of the zoo with their own input stay names.
+    """
+    from hwcost.reports_models import zoo_names
+
+    names, own = [model_name(model) for model in models], set() if inputs else {*zoo_names()}
     return {
-        model if names.count(name) > 1 else name: resolve(model, inputs or ())
+        model if names.count(name) > 1 else name: (
+            model if model in own else resolve(model, inputs or ())
+        )
         for model, name in zip(models, names, strict=True)
     }
 

@@ -25,6 +25,7 @@ def as_table(found: Sequence[Mapping[str, Any]], width: int | None) -> str:
         Column("platform", [p["platform"] for p in found]),
         Column("metrics", [", ".join(p["metrics"]) for p in found], rank=2),
         Column("engines", [", ".join(p["engines"]) or "-" for p in found], rank=1),
+        Column("points", [", ".join(p["points"]) for p in found], rank=4),
         Column("status", [p["status"] for p in found], rank=3),
         Column("what it is", [p["title"] for p in found], least=30),
     ]
@@ -39,9 +40,9 @@ def _data(name: str) -> Mapping[str, Any]:
     data = read(_folder() / f"{name}.yaml", f"{name}.yaml").data
     if "extends" not in data:
         return data
-    from hwcost.loading import load
+    from hwcost.loading import document
 
-    return load(name).document.data
+    return document(name).data
 
 
 def _described(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,6 +50,7 @@ def _described(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
         "platform": name,
         "metrics": {metric: str(spec["unit"]) for metric, spec in data["metrics"].items()},
         "engines": list(data.get("engines", {})),
+        "points": list(data.get("points", {})),
         "status": data["status"],
         "title": data["title"],
     }

@@ -16,14 +16,25 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="Zoo name or file.py
 Models = Annotated[list[str], typer.Argument(metavar="MODEL", help="Zoo names or file.py:factory.")]
 _PLATFORM: dict[str, Any] = {"autocompletion": _complete_platform, "metavar": "PLATFORM"}
 PlatformName = Annotated[
-    str, typer.Argument(help="Shipped name, or path of a YAML file.", **_PLATFORM)
+    str,
+    typer.Argument(
+        help="Shipped name, or path of a YAML file; @POINT selects a point.", **_PLATFORM
+    ),
 ]
 OnePlatform = Annotated[
-    str, typer.Option("--platform", "-p", help="Shipped name, or path of a YAML file.", **_PLATFORM)
+    str,
+    typer.Option(
+        "--platform",
+        "-p",
+        help="Shipped name, or path of a YAML file; @POINT selects a point.",
+        **_PLATFORM,
+    ),
 ]
 Platforms = Annotated[
     list[str] | None,
-    typer.Option("--platform", "-p", help="Repeatable; all shipped ones by default.", **_PLATFORM),
+    typer.Option(
+        "--platform", "-p", help="Repeatable; all shipped ones by default; NAME@POINT.", **_PLATFORM
+    ),
 ]
 Inputs = Annotated[
     list[str] | None,

@@ -1,15 +1,14 @@
-"""What the commands about one platform print: the platform, the verdict on its file."""
+"""What ``hwcost show`` prints of a platform."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from hwcost.errors import HwcostError
-from hwcost.explain_names import param_line
+from hwcost.calibration import Check
+from hwcost.cli_check import what
+from hwcost.explain_names import param_line, source_name
 from hwcost.explain_text import Section, sections_text
-from hwcost.loading import load
-from hwcost.platform import Check, Engine, Metric, Platform
+from hwcost.platform import Engine, Metric, Platform
+from hwcost.reports_error import calibration_facts
 
 
 def shown(platform: Platform, width: int | None) -> str:
@@ -20,6 +19,7 @@ def shown(platform: Platform, width: int | None) -> str:
 def _sections(platform: Platform) -> list[Section]:
     data = platform.document.data
     about = [("status", platform.status), ("file", platform.document.name)]
+    about += calibration_facts(platform, platform.metrics)
     about += [("leaves out", platform.note)] if platform.note else []
     about += [(f"source {name}", text) for name, text in platform.sources.items()]
     if platform.deploy:
@@ -33,6 +33,7 @@ def _sections(platform: Platform) -> list[Section]:
         Section(
             "Numbers", [(n, param_line(p, platform.sources)) for n, p in platform.params.items()]
         ),
+        Section("Operating points", [(p, _point(platform, p)) for p in platform.points]),
         Section(
             "Tables", [line for n, t in data.get("tables", {}).items() for line in _table(n, t)]
         ),
@@ -42,7 +43,7 @@ def _sections(platform: Platform) -> list[Section]:
         Section("Shared formulas", [(n, str(text)) for n, text in data.get("let", {}).items()]),
         *(_engine(platform, engine) for engine in platform.engines.values()),
         Section("Limits", [(limit.name, limit.text) for limit in platform.limits]),
-        Section("Checks", [(check.metric, _check(check)) for check in platform.checks]),
+        Section("Checks", [(c.metric, _check(c, platform.sources)) for c in platform.checks]),
     ]
 
 
@@ -57,6 +58,16 @@ def _metric(metric: Metric) -> str:
 def _memory(size: str, holds: Iterable[str]) -> str:
     held = " and ".join(holds)
     return f"{size}, holds {held}" if held else size
+
+
+def _point(platform: Platform, point: str) -> str:
+    """What differs at an operating point, from the default one or the one shown."""
+    there = platform.at(point)
+    listed = [platform.document.data["points"][p] for p in platform.points]
+    names = dict.fromkeys(name for values in listed for name in values)
+    numbers = ", ".join(f"{n} {there.params[n].quantity.text}" for n in names)
+    here = "; the numbers above" if point == platform.point else ""
+    return f"{numbers}{here}" if numbers else here.removeprefix("; ")
 
 
 def _table(name: str, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -98,72 +109,7 @@ def _op(op: Mapping[str, Any], kinds: list[str]) -> str:
     return f"{text}{where}{scratch}{names}{source}"
 
 
-def _check(check: Check) -> str:
-    sizes = ", ".join(f"{name}={value:g}" for name, value in check.sizes.items())
+def _check(check: Check, sources: Mapping[str, str]) -> str:
     due = f"{check.value.text} within {100 * check.tolerance:.3g} %"
-    return f"{check.kind} {sizes}: {due} [{check.source}]"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a platform file is right: lines to print, and whether all is well."""
-
-    lines: list[str]
-    ok: bool
-    data: dict[str, Any]
-
-
-def checked(file: str | Path) -> Verdict:
-    """Return the verdict on a file: what it prices, and how far it is from its golden points.
-
-    Raises:
-        HwcostError: the file is wrong.
-    """
-    platform = load(file)
-    results = [_measured(platform, check) for check in platform.checks]
-    missed = sum(not good for _, good in results)
-    verdict = f"{missed} of {len(results)} golden points missed" if missed else "OK"
-    lines = [f"{file}: {verdict}, platform {platform.name!r} ({platform.status})"]
-    for engine in platform.engines.values():
-        kinds = [k for k, e in engine.entries.items() if any(not one.unsupported for one in e)]
-        more = ", all others by default" if engine.default else ""
-        lines.append(f"  {engine.name} prices {', '.join(kinds) or 'nothing by name'}{more}")
-    metrics = ", ".join(f"{m.name} ({m.unit.text})" for m in platform.metrics.values())
-    lines.append(f"  metrics: {metrics}")
-    lines += [line for line, _ in results]
-    if not platform.checks:
-        lines.append("  no golden points to check")
-    data = {
-        "file": str(file),
-        "platform": platform.name,
-        "ok": not missed,
-        "checks": [{"text": line.strip(), "ok": good} for line, good in results],
-    }
-    return Verdict(lines, not missed, data)
-
-
-def _measured(platform: Platform, check: Check) -> tuple[str, bool]:
-    """One golden point: a line, and whether it is within its tolerance."""
-    from hwcost.costmodel import CostModel
-    from hwcost.units import engineering
-    from hwcost.workload import Workload
-
-    sizes = ", ".join(f"{name}={value:g}" for name, value in check.sizes.items())
-    head = f"  {check.at}: {check.kind} {sizes}: {check.metric}"
-    try:
-        workload = Workload.from_columns(check.kind, **check.sizes)
-        workload = workload.with_engines(check.engine) if check.engine else workload
-        model = CostModel(platform, check.metric)
-        value = float(model.total(workload)) * float(model.metric.unit.value)
-    except HwcostError as error:
-        return f"{head} cannot be computed: {error}", False
-    due, unit = float(check.value.value), str(check.value.dimension)
-    off = abs(value - due) / abs(due) if due else float(value != 0)
-    ok = off <= check.tolerance
-    verdict = "within" if ok else "OUTSIDE"
-    found, expected = engineering(value, unit), engineering(due, unit)
-    return (
-        f"{head} is {found}, {check.source} gives {expected}:"
-        f" {100 * off:.3g} % off, {verdict} {100 * check.tolerance:.3g} %",
-        ok,
-    )
+    point = f" at {check.point}" if check.point else ""
+    return f"{what(check)}{point}: {due} [{source_name(check.source, sources)}]"

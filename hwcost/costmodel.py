@@ -211,16 +211,16 @@ class CostModel:
                 mine = rows[offer.entry[rows] == number]
                 groups.append(Group(engine, entry.kind, entry, mine))
         if self.metric.needs_ops:
-            busy = self._latency.formulas.values(traced, groups, offer.bits)[rows]
+            busy = self._latency.formulas.values(traced, groups, offer.columns)[rows]
             return self._op_metric.alone(engine, busy)
-        return self.formulas.values(traced, groups, offer.bits)[rows]
+        return self.formulas.values(traced, groups, offer.columns)[rows]
 
     def _bound(self, workload: Workload) -> Bound:
         plan = self.plan(workload)
         key = changed_key(workload)
         bounds = self._bounds.setdefault(workload.structure, {})
         if key not in bounds:
-            bounds[key] = self.formulas.bound(workload, plan.groups, plan.bits)
+            bounds[key] = self.formulas.bound(workload, plan.groups, plan.columns)
         return bounds[key]
 
     def _check_supported(self, plan: Plan) -> None:

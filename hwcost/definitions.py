@@ -9,13 +9,17 @@ import sympy
 from hwcost.derived import size_dimensions
 from hwcost.descriptor import Document
 from hwcost.dimensions import dimension_of, require
-from hwcost.errors import DescriptorError, UnitError
+from hwcost.errors import DescriptorError, FormulaError, UnitError
 from hwcost.formula import TableLookup, check_name, symbol
 from hwcost.ops import DERIVED, SIZES
+from hwcost.tile import TILE_NAMES, tile_dimensions
 from hwcost.units import Dimension
 
 #: What ``taken`` says of a param.
 PARAM = "a param"
+
+#: What ``taken`` says of a name such as ``tcout``.
+TILE_SIZE = "a size of tiles"
 
 #: Names that metric formulas may read beside sizes and params.
 METRIC_NAMES = ("cycles", "busy", "span")
@@ -83,6 +87,28 @@ class Definitions:
 
     def _has_no_unit(self, name: str) -> bool:
         return self.taken.get(name) == PARAM and self.dims[name] == Dimension.none()
+
+    def claim_tiles(self) -> None:
+        """Make the sizes of tiles known, for a file that has some."""
+        self.names.update({name: symbol(name) for name in TILE_NAMES})
+        self.dims.update(tile_dimensions())
+        self.taken.update(dict.fromkeys(TILE_NAMES, TILE_SIZE))
+
+    def tile_names(self, expr: sympy.Basic) -> list[str]:
+        """Return the sizes of tiles that a formula reads."""
+        names = (s.name for s in expr.free_symbols)
+        return sorted(n for n in names if self.taken.get(n) == TILE_SIZE)
+
+    def check_no_tile(self, expr: sympy.Basic) -> None:
+        """Check that a formula of no tile reads no size of one.
+
+        Raises:
+            FormulaError: it does.
+        """
+        wrong = self.tile_names(expr)
+        if wrong:
+            fact = f"{wrong[0]!r} is the size of a tile"
+            raise FormulaError(f"{fact}; only formulas of an op entry with 'tile' may read it")
 
     def claim(self, name: str, what: str) -> None:
         """Check a name that the file defines, and that nothing else has it.

@@ -14,6 +14,8 @@ from hwcost.formula import Scope, parse, parse_condition, symbol
 from hwcost.ops import DERIVED, KINDS, SIZES, defaults, kind_sizes
 from hwcost.platform import Alias, Entry
 from hwcost.schema import DefaultSpec, OpSpec
+from hwcost.tile import Tile, op_form
+from hwcost.tile_entries import check_beside, make_tile, op_cycles
 from hwcost.units import Dimension, parse_unit
 
 _OUTCOMES = ("cycles", "as_", "free", "unsupported")
@@ -39,23 +41,30 @@ class EntryMaker:
         cycles = None if spec.cycles is None else self._formula(spec.cycles, "cycles", "cycle")
         scratch = None if spec.scratch is None else self._formula(spec.scratch, "scratch", "B")
         made = []
+        self.known.check_no_tile(where)
         for kind in kinds:
-            for expr in (where, cycles, scratch):
+            tile = (
+                None if cycles is None else make_tile(spec, kind, cycles, self._formula, self.known)
+            )
+            whole = cycles if tile is None else op_cycles(tile)
+            for expr in (where, whole, scratch, None if tile is None else tile.bytes):
                 if expr is not None:
                     _check_sizes(expr, kind)
+                    self._check_tile(expr, kind, tile)
             made.append(
                 Entry(
                     kind=kind,
                     where=_with_depthwise(where, kind),
                     conditions=_conditions(where),
                     at=at,
-                    text="" if spec.cycles is None else str(spec.cycles),
-                    cycles=cycles,
+                    text=_text(spec, tile),
+                    cycles=whole,
                     free=spec.free or "",
                     unsupported=spec.unsupported or "",
                     scratch=scratch,
                     note=spec.note or "",
                     source=spec.source or "",
+                    tile=tile,
                 )
             )
         return made
@@ -88,6 +97,7 @@ class EntryMaker:
     def defaults(self, spec: DefaultSpec, at: str) -> dict[str, Entry]:
         """Return the fallback entry of every kind that has the sizes it reads."""
         cycles = self._formula(spec.cycles, "cycles", "cycle")
+        self.known.check_no_tile(cycles)
         made = {}
         for kind in KINDS:
             if kind != "unknown" and not _missing_sizes(cycles, kind):
@@ -105,10 +115,24 @@ class EntryMaker:
 
     def _formula(self, text: str | float, key: str, unit: str) -> sympy.Expr:
         expr = parse(text, self.scope)
-        counts_bytes = key == "scratch" and dimension_of(expr, self.known.dims) == Dimension.none()
+        counts_bytes = (
+            key in ("scratch", "bytes") and dimension_of(expr, self.known.dims) == Dimension.none()
+        )
         if not counts_bytes:
             self.known.check_dimension(expr, parse_unit(unit).dimension, key)
         return expr
+
+    def _check_tile(self, expr: sympy.Basic, kind: str, tile: Tile | None) -> None:
+        """Check that a formula reads only the sizes of tiles that there are."""
+        if tile is None:
+            self.known.check_no_tile(expr)
+            return
+        for name in self.known.tile_names(expr):
+            if symbol(name) not in tile.names:
+                known = ", ".join(s.name for s in tile.names)
+                raise FormulaError(f"a tile of {kind!r} has no {name!r}; known: {known}")
+        if symbol("batch") in expr.free_symbols:
+            raise FormulaError("a tile is one of one sample; its formulas may not read 'batch'")
 
     def _condition(self, text: str | None) -> Boolean:
         if text is None:
@@ -143,12 +167,19 @@ class EntryMaker:
 
 
 def _one_outcome(spec: OpSpec) -> None:
+    check_beside(spec)
     given = [name.rstrip("_") for name in _OUTCOMES if getattr(spec, name) is not None]
     if len(given) != 1:
         found = " and ".join(given) or "none of them"
         raise DescriptorError(
             f"an op entry has exactly one of cycles, as, free, unsupported; found {found}"
         )
+
+
+def _text(spec: OpSpec, tile: Tile | None) -> str:
+    if tile is None:
+        return "" if spec.cycles is None else str(spec.cycles)
+    return op_form(tile.parts, tile.overlap)
 
 
 def _renamed(entry: Entry, kind: str, where: Boolean, alias: Alias, at: str) -> Entry:
@@ -160,8 +191,10 @@ def _renamed(entry: Entry, kind: str, where: Boolean, alias: Alias, at: str) -> 
 
     cycles = None if entry.cycles is None else swap(entry.cycles)
     scratch = None if entry.scratch is None else swap(entry.scratch)
-    for expr in (cycles, scratch):
-        missing = [] if expr is None else _missing_sizes(expr, kind)
+    tile = None if entry.tile is None else entry.tile.renamed(sizes)
+    for expr in (cycles, scratch, *(() if tile is None else (tile.need,))):
+        whole = expr if expr is None or tile is None else tile.without(expr)
+        missing = [] if whole is None else _missing_sizes(whole, kind)
         if missing:
             raise DescriptorError(
                 f"'as': the formula of {entry.kind!r} reads {missing[0]!r}, which {kind!r} lacks"
@@ -175,6 +208,7 @@ def _renamed(entry: Entry, kind: str, where: Boolean, alias: Alias, at: str) -> 
         cycles=cycles,
         scratch=scratch,
         alias=alias,
+        tile=tile,
     )
 
 

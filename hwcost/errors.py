@@ -10,6 +10,7 @@ HwcostError
 +-- UnsupportedOp       the platform has no formula for an op
 +-- PrecisionError      an engine cannot compute at these bits
 +-- CostError           a cost came out as NaN or infinite
++-- FitError            measurements are wrong, or say too little to fit a platform to
 +-- SearchError         a search cannot be set up, or went wrong
 +-- MissingLibrary      a library that only this needs is not installed
 """
@@ -56,6 +57,10 @@ class PrecisionError(HwcostError, ValueError):
 
 class CostError(HwcostError, ValueError):
     """A formula gave NaN or infinity for sizes that the model has."""
+
+
+class FitError(HwcostError, ValueError):
+    """Measurements have a wrong cell, contradict each other, or are too few for the params."""
 
 
 class SearchError(HwcostError, ValueError):

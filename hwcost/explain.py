@@ -10,8 +10,10 @@ from hwcost.explain_memory import memory_sections
 from hwcost.explain_row import Row
 from hwcost.explain_sizes import sizes_text
 from hwcost.explain_text import Section, sections_text
+from hwcost.formula import symbol
 from hwcost.offers import FREE, UNSUPPORTED
 from hwcost.platform import Entry
+from hwcost.tile import Tile
 from hwcost.workload import Workload
 
 
@@ -86,7 +88,16 @@ def _tex_entry(engine: str, kind: str, entry: Entry) -> str:
         return ""
     condition = "" if entry.where == sympy.true else rf" \quad\text{{if }} {_tex(entry.where)}"
     what = rf"\mathrm{{cycles}}_{{\mathrm{{{_tex_word(engine)},\,{_tex_word(kind)}}}}}"
-    return f"{what} &= {_tex(entry.cycles)}{condition}"
+    tile = "" if entry.tile is None else _tex_tile(entry.cycles, entry.tile)
+    return f"{what} &= {_tex(entry.cycles)}{condition}{tile}"
+
+
+def _tex_tile(cycles: sympy.Expr, tile: Tile) -> str:
+    """The names of tiles that a formula reads, a line for each."""
+    shown = tile.shown
+    read = [name for name in shown if symbol(name) in cycles.free_symbols]
+    lines = (f"{_tex_symbol(name)} &= {_tex(shown[name])}" for name in read)
+    return "".join(" \\\\\n" + line for line in lines)
 
 
 def _tex(expr: sympy.Basic) -> str:

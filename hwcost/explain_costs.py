@@ -25,6 +25,7 @@ from hwcost.explain_metric import (
 )
 from hwcost.explain_row import Row
 from hwcost.explain_text import Section, quantity_text
+from hwcost.explain_tile import tile_section
 from hwcost.explain_tree import decisions
 from hwcost.explain_view import View, view_of
 from hwcost.formula import symbol
@@ -39,6 +40,7 @@ def cost_sections(row: Row) -> list[Section]:
         Section("Cost", _cost(row)),
         Section("Engine", _engines(row)),
         formula_section(row, view),
+        tile_section(row, view),
         metric_section(row, view),
         size_section(row, view),
         param_section(row, view),

@@ -6,9 +6,10 @@ import sympy
 import torch
 
 from hwcost.costmodel import CostModel
+from hwcost.derived import derived_exprs
 from hwcost.errors import HwcostWarning
 from hwcost.explain_formula import texts
-from hwcost.explain_names import param_line, params_of
+from hwcost.explain_names import derived_used, param_line, params_of
 from hwcost.explain_row import Row
 from hwcost.explain_text import Section, filled, formula_text, quantity_text
 from hwcost.explain_tree import value_of
@@ -23,6 +24,10 @@ def metric_values(row: Row, view: View) -> Numbers:
     """Return what the formula of one row reads, in SI units: sizes, cycles, busy, params."""
     values = dict(view.values) | dict(row.values) | row.platform.numbers(row.engine)
     entry, latency = row.entry, row.platform.metrics.get("latency")
+    if row.model.metric.row is not None:
+        derived = derived_exprs(row.kind)
+        for name in derived_used(row.model.metric.row):
+            values[symbol(name)] = value_of(derived[symbol(name)], values)
     if entry is not None and entry.cycles is not None:
         values[symbol("cycles")] = value_of(entry.row_cycles, values)
         if latency is not None and latency.row is not None:

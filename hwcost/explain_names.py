@@ -45,12 +45,14 @@ def names_of(platform: Platform, entry: Entry) -> Names:
     """Return what the names in an entry's formula stand for."""
     alias = entry.alias
     swap = {} if alias is None else {symbol(n): expr for n, expr in alias.sizes.items()}
-    used = _used(entry.text, {name: let.text for name, let in platform.lets.items()})
+    parts = {} if entry.tile is None else dict(entry.tile.parts)
+    text = " ".join([entry.text, *(text for text, _ in parts.values())])
+    used = _used(text, {name: let.text for name, let in platform.lets.items()})
     lets = {
         name: (let.text, let.expr.xreplace(swap))
         for name, let in platform.lets.items()
         if name in used
-    }
+    } | parts
     return Names(lets) if alias is None else Names(lets, alias.kind, alias.sizes, alias.given)
 
 
@@ -77,9 +79,10 @@ def params_of(platform: Platform, engine: Engine | None) -> dict[str, Param]:
 
 
 def param_line(param: Param, sources: Mapping[str, str]) -> str:
-    """Return a param's value, meaning and source, a source of the file by its name."""
+    """Return a param's value, error, meaning and source, a source of the file by its name."""
+    error = f" ±{100 * param.uncertainty:.2g} %" if param.uncertainty else ""
     note = f", {param.note}" if param.note else ""
-    return f"{param.quantity.text}{note} [{source_name(param.source, sources)}]"
+    return f"{param.quantity.text}{error}{note} [{source_name(param.source, sources)}]"
 
 
 def source_name(citation: str, sources: Mapping[str, str]) -> str:

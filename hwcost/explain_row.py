@@ -23,7 +23,7 @@ class Row:
 
     Attributes:
         index: its place in the table.
-        numbers: size -> value, NaN where the row lacks it, bits as resolved.
+        numbers: size -> value, NaN where the row lacks it, bits as resolved; its tile, too.
     """
 
     model: CostModel
@@ -37,7 +37,7 @@ class Row:
         """Return row ``index`` of a table."""
         plan = model.plan(workload)
         numbers = {n: float(workload.column(n)[index].detach()) for n in SIZES if n not in BITS}
-        numbers |= {n: float(plan.bits[n][index]) for n in BITS}
+        numbers |= {n: float(column[index]) for n, column in plan.columns.items()}
         return cls(model, workload, plan, index, numbers)
 
     @property

@@ -1,7 +1,7 @@
 """The formula of a row as its author wrote it, with the value of each name in it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sympy
 
@@ -11,6 +11,7 @@ from hwcost.explain_row import Row
 from hwcost.explain_tree import value_of
 from hwcost.formula import symbol
 from hwcost.ops import KINDS
+from hwcost.tile_entries import op_formula
 
 Numbers = Mapping[sympy.Symbol, sympy.Expr]
 
@@ -26,6 +27,7 @@ class View:
         values: exact numbers of sizes, params, let formulas and derived sizes, for one sample.
         inner: name of a let formula or derived size -> what it stands for.
         names: what the names of an op entry stand for, None for a metric over sizes.
+        tile: names of tiles that the formula reads -> what they stand for.
     """
 
     text: str
@@ -34,6 +36,7 @@ class View:
     values: Numbers
     inner: Numbers
     names: Names | None
+    tile: Numbers = field(default_factory=dict)
 
     @property
     def value(self) -> sympy.Expr:
@@ -43,7 +46,8 @@ class View:
     @property
     def reads(self) -> set[str]:
         """Names of the sizes and params that the formula reads."""
-        return {s.name for s in self.written.free_symbols}
+        exprs = (self.written, *self.tile.values())
+        return {s.name for expr in exprs for s in expr.free_symbols}
 
 
 def view_of(row: Row) -> View:
@@ -56,18 +60,23 @@ def view_of(row: Row) -> View:
         values = _with(dict(row.values) | row.platform.numbers(), inner)
         return View(metric.text, metric.row.xreplace(derived), metric.row, values, inner, None)
     names = names_of(row.platform, entry)
-    read = set(derived_used(entry.cycles))
-    inner = {symbol(n): derived[symbol(n)] for n in sorted(read)} | names.inner
+    inner = {symbol(n): derived[symbol(n)] for n in derived_used(entry.cycles)} | names.inner
     values = dict(row.values) | row.platform.numbers(engine)
     if per_sample(row):
         values[symbol("batch")] = sympy.Integer(1)
     for name, expr in names.replaced.items():
         values.setdefault(symbol(name), value_of(expr, values))
     values = _with(values, {s: derived[s] for s in inner if s in derived})
+    tile = {} if entry.tile is None else entry.tile.names
+    values = _with(values, tile)
     lets = {symbol(n): expr for n, (_, expr) in names.lets.items()}
     values = _with(values, {s: expr.xreplace(derived) for s, expr in lets.items()})
     written = entry.cycles.xreplace(derived)
-    return View(entry.text, written, names.labelled(entry.cycles), values, inner, names)
+    if entry.tile is None:
+        return View(entry.text, written, names.labelled(entry.cycles), values, inner, names)
+    read = {s: expr for s, expr in tile.items() if s in written.free_symbols}
+    formula = op_formula(entry.tile, {part: symbol(part) for part in entry.tile.parts})
+    return View(entry.text, written, formula, values, inner, names, read)
 
 
 def per_sample(row: Row) -> bool:

@@ -23,24 +23,61 @@ def available() -> tuple[str, ...]:
 def load(platform: str | Path | Platform) -> Platform:
     """Return a platform by its shipped name or the path of its YAML file.
 
-    A file is parsed once and again when it changes on disk.
+    ``@`` and a name select an operating point: ``gap8@1.0V``, ``my.yaml@1.0V``. A file is parsed
+    once and again when it changes on disk.
 
     Raises:
-        UnknownName: no shipped platform has this name, and no such file exists.
+        UnknownName: no shipped platform has this name, and no such file exists; or it has no such
+            operating point.
         DescriptorError: the file is wrong; the message starts with file:line.
     """
     if isinstance(platform, Platform):
         return platform
-    path = _find(platform, Path()).resolve()
+    place, point = split_point(platform)
+    path = _find(place, Path()).resolve()
     cached = _LOADED.get(path)
     if cached is None or any(_version(file) != version for file, version in cached[0].items()):
         files: dict[Path, tuple[int, int]] = {}
-        cached = _LOADED[path] = files, build(_read_extended(path, (), files))
-    return cached[1]
+        cached = _LOADED[path] = files, {None: build(_read_extended(path, (), files))}
+    at_points = cached[1]
+    if point not in at_points:
+        assert point is not None
+        at_points[point] = at_points[None].at(point)
+    return at_points[point]
 
 
-#: File -> the versions of the files that it was read from, and the platform.
-_LOADED: dict[Path, tuple[dict[Path, tuple[int, int]], Platform]] = {}
+#: File -> the versions of the files that it was read from, and point -> platform; None is default.
+_LOADED: dict[Path, tuple[dict[Path, tuple[int, int]], dict[str | None, Platform]]] = {}
+
+
+def split_point(platform: str | Path) -> tuple[str, str | None]:
+    """Return name or path of ``gap8@1.0V`` and its operating point, None for the default one.
+
+    A file whose own name has an ``@`` is a file.
+    """
+    place, sign, point = str(platform).rpartition("@")
+    is_path = "/" in point or "\\" in point or point.endswith((".yaml", ".yml"))
+    if not sign or is_path or Path(platform).is_file():
+        return str(platform), None
+    return place, point
+
+
+def document(platform: str | Path) -> Document:
+    """Return the data of a platform's file, what it extends merged in, without building it.
+
+    Raises:
+        UnknownName, DescriptorError: no such platform, or its file is not YAML.
+    """
+    return _read_extended(_find(split_point(platform)[0], Path()), (), {})
+
+
+def path_of(platform: str | Path) -> Path:
+    """Return the file of a platform that is named, or given by its path.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    return _find(split_point(platform)[0], Path())
 
 
 def _version(file: Path) -> tuple[int, int]:
@@ -52,7 +89,7 @@ def _version(file: Path) -> tuple[int, int]:
 
 
 def loads(text: str, name: str = "<text>") -> Platform:
-    """Return the platform that a descriptor's text defines.
+    """Return the platform that a descriptor's text defines, at its default operating point.
 
     Raises:
         DescriptorError: the text is wrong; the message starts with ``name`` and the line.
@@ -60,10 +97,14 @@ def loads(text: str, name: str = "<text>") -> Platform:
     return build(_extended(read(text, name), Path(), (), {}))
 
 
-def build(document: Document) -> Platform:
+def build(document: Document, point: str | None = None) -> Platform:
     """Return the platform of a document that no longer extends another.
 
+    Args:
+        point: an operating point; the first one by default.
+
     Raises:
+        UnknownName: the document has no such operating point.
         DescriptorError: a key, a value or a formula is wrong; the message starts with file:line.
     """
     try:
@@ -71,7 +112,7 @@ def build(document: Document) -> Platform:
     except ValidationError as error:
         raise DescriptorError(_first_problem(error, document)) from None
     check_size(document, spec)
-    return Builder(document, spec).platform()
+    return Builder(document, spec, point).platform()
 
 
 def _shipped_folder() -> Path:
@@ -123,9 +164,17 @@ def _extended(
         path = _find(parent, folder)
     except UnknownName as error:
         raise DescriptorError(f"{where}: {error}") from None
-    merged = merge(_read_extended(path, below, files), document)
+    merged = merge(_inherited(_read_extended(path, below, files), document), document)
     data = {key: value for key, value in merged.data.items() if key != "extends"}
     return Document(data, merged.lines, merged.name)
+
+
+def _inherited(parent: Document, child: Document) -> Document:
+    """What a file passes on: all but the error that was measured with its own numbers."""
+    if "calibration" not in parent.data or child.data.get("calibration", {}) is None:
+        return parent
+    data = {key: value for key, value in parent.data.items() if key != "calibration"}
+    return Document(data, parent.lines, parent.name)
 
 
 def _first_problem(error: ValidationError, document: Document) -> str:

@@ -83,8 +83,8 @@ class MemoryMetric:
         key = (what, *changed_key(workload))
         bounds = self._bounds.setdefault(workload.structure, {})
         if key not in bounds:
-            bits = self.model.plan(workload).bits
-            bounds[key] = bind(workload, *made(), bits, "peak_live")
+            columns = self.model.plan(workload).columns
+            bounds[key] = bind(workload, *made(), columns, "peak_live")
         return bounds[key]
 
     @cached_property

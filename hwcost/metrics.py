@@ -6,13 +6,16 @@ from typing import Any
 
 import sympy
 
+from hwcost.calibration import Check
 from hwcost.definitions import Definitions
 from hwcost.dimensions import dimension_of, require
-from hwcost.errors import DescriptorError, did_you_mean
+from hwcost.errors import DescriptorError, did_you_mean, suggestion
 from hwcost.formula import Scope, check_name, parse, parse_condition, symbol
 from hwcost.ops import DERIVED, KINDS, SIZES, kind_sizes
-from hwcost.platform import Check, Limit, Metric
-from hwcost.schema import CheckSpec, MetricSpec, PlatformSpec
+from hwcost.platform import Limit, Metric
+from hwcost.points import check_point
+from hwcost.schema import MetricSpec, PlatformSpec
+from hwcost.schema_measured import CheckSpec
 from hwcost.units import Dimension, parse_quantity, parse_unit
 
 
@@ -44,6 +47,7 @@ class MetricMaker:
                 names, dims = self._metric_scope(given[0])
                 expr = parse(text, Scope(names, self.known.tables if given[0] == "row" else {}))
                 self.known.check_dimension(expr, unit.dimension, name, dims)
+                self.known.check_no_tile(expr)
                 _check_reads(name, expr, self.known.names)
         return Metric(
             name=name,
@@ -96,22 +100,22 @@ class MetricMaker:
             dims = self.known.dims | {n: m.unit.dimension for n, m in metrics.items()}
             condition = parse_condition(text, Scope(own | {n: symbol(n) for n in metrics}, {}))
             dimension_of(condition, dims)
+            self.known.check_no_tile(condition)
             return Limit(name, text, condition)
 
     def check(self, index: int, spec: CheckSpec, metrics: Mapping[str, Metric]) -> Check:
         """Return a golden point in SI units."""
-        kind, sizes = next(iter(spec.op.items()))
         loc = ("checks", index)
+        with self.known.at(*loc):
+            if (spec.op is None) == (spec.zoo is None):
+                raise DescriptorError("a check has either 'op' or 'zoo', which was measured")
         with self.known.at(*loc, "op"):
-            if kind not in KINDS:
-                raise DescriptorError(f"no kind of op is named {kind!r}{did_you_mean(kind, KINDS)}")
-            for size, number in sizes.items():
-                if size not in kind_sizes(kind):
-                    raise DescriptorError(
-                        f"{kind!r} has no size {size!r}{did_you_mean(size, kind_sizes(kind))}"
-                    )
-                if number < 0:
-                    raise DescriptorError(f"{size} is {number}; expected 0 or more")
+            kind, sizes = _checked_op(spec)
+        with self.known.at(*loc, "zoo"):
+            _check_zoo(spec)
+        if spec.point is not None:
+            with self.known.at(*loc, "point"):
+                check_point(spec.point, tuple(self.spec.points))
         with self.known.at(*loc, "metric"):
             if spec.metric not in metrics:
                 raise DescriptorError(
@@ -138,7 +142,34 @@ class MetricMaker:
             source,
             spec.engine,
             self.known.document.where(loc),
+            spec.zoo or "",
+            spec.point,
         )
+
+
+def _checked_op(spec: CheckSpec) -> tuple[str, Mapping[str, float]]:
+    """The kind and the sizes of the op, empty for a network."""
+    kind, sizes = next(iter((spec.op or {"": {}}).items()))
+    if spec.op is not None and kind not in KINDS:
+        raise DescriptorError(f"no kind of op is named {kind!r}{did_you_mean(kind, KINDS)}")
+    for size, number in sizes.items():
+        if size not in kind_sizes(kind):
+            raise DescriptorError(
+                f"{kind!r} has no size {size!r}{did_you_mean(size, kind_sizes(kind))}"
+            )
+        if number < 0:
+            raise DescriptorError(f"{size} is {number}; expected 0 or more")
+    return kind, sizes
+
+
+def _check_zoo(spec: CheckSpec) -> None:
+    if spec.zoo is None:
+        return
+    # Here, not above: a file without such checks loads without torch, which takes a second.
+    from hwcost.zoo import ZOO
+
+    if spec.zoo not in ZOO:
+        raise DescriptorError(f"no network {spec.zoo!r} in the zoo{suggestion(spec.zoo, ZOO)}")
 
 
 def _check_reads(name: str, expr: sympy.Expr, names: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from hwcost.errors import DescriptorError
 from hwcost.ops import KINDS
 from hwcost.platform import Engine, Entry, Platform
 from hwcost.structure import KIND_CODES, Structure
+from hwcost.tile_rows import tiles_of
 
 STATUSES = ("unsupported", "default", "free", "modelled")
 UNSUPPORTED, DEFAULT, FREE, MODELLED = range(4)
@@ -29,6 +30,8 @@ class Candidate:
         bits: the bits it would compute with.
         rank: how well it knows the row, int64, shape ``(rows,)``; 0 for not at all.
         refused: rows whose bits it cannot compute with; bool, shape ``(rows,)``.
+        tiles: column -> the row's solved tile, float64, shape ``(rows,)``; NaN where it has none.
+        unfit: rows of which not even the smallest tile fits; bool, shape ``(rows,)``.
     """
 
     engine: Engine | None
@@ -37,6 +40,13 @@ class Candidate:
     bits: Mapping[str, Tensor]
     rank: Tensor
     refused: Tensor
+    tiles: Mapping[str, Tensor]
+    unfit: Tensor
+
+    @property
+    def columns(self) -> dict[str, Tensor]:
+        """What is known of the rows beside their sizes."""
+        return {**self.bits, **self.tiles}
 
 
 @cache
@@ -102,7 +112,10 @@ def offer(platform: Platform, engine: Engine, structure: Structure) -> Candidate
         entries += found
     refused = _refused(engine, structure, bits) & (rank > 0) & _computes(entries, entry)
     rank[refused] = 0
-    return Candidate(engine, tuple(entries), entry, bits, rank, refused)
+    numbers = platform.numbers(engine)
+    tiles, unfit = tiles_of(entries, entry, {**structure.traced, **bits}, numbers)
+    rank[unfit] = 0
+    return Candidate(engine, tuple(entries), entry, bits, rank, refused, tiles, unfit)
 
 
 def status_of(engine: Engine | None, entry: Entry) -> int:

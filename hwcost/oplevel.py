@@ -12,6 +12,7 @@ from torch import Tensor
 from hwcost.compile import Formula, compile_formula
 from hwcost.formula import symbol
 from hwcost.plan import Plan
+from hwcost.platform import Engine
 from hwcost.workload import Workload
 
 if TYPE_CHECKING:
@@ -97,13 +98,21 @@ class OpMetric:
             times = {f"busy_{n}": t for n, t in zip(self.platform.engines, engines, strict=False)}
             if "span" in formula.names:
                 times["span"] = _over_engines(busy, self.latency.metric.engines, smooth)
-            return _priced(formula, times, engines[0])
+            return self.priced(formula, times, engines[0])
         span = _over_engines(busy, self.latency.metric.engines, smooth)
         costs = [
-            _priced(formula, {"busy": engines[i], "span": span}, span)
+            self.priced(formula, {"busy": engines[i], "span": span}, span)
             for i, formula in enumerate(self._formulas)
         ]
         return _over_engines(torch.stack(costs), self.metric.engines, smooth)
+
+    def priced(self, formula: Formula, times: Mapping[str, Tensor], span: Tensor) -> Tensor:
+        """Return an op formula's values for the times that it reads, of the shape of ``span``."""
+        return formula({name: times[name] for name in formula.names}).expand(span.shape)
+
+    def numbers(self, engine: Engine | None = None) -> Mapping[sympy.Symbol, sympy.Expr]:
+        """Return what stands for the params and memory sizes in an engine's formulas."""
+        return self.platform.numbers(engine)
 
     @cached_property
     def _formulas(self) -> tuple[Formula, ...]:
@@ -118,14 +127,12 @@ class OpMetric:
             for n in names
         }
         if self.metric.op is not None:
-            expr = self.metric.op.xreplace(times).xreplace(self.platform.numbers())
+            expr = self.metric.op.xreplace(times).xreplace(self.numbers())
             return (compile_formula(expr / scale),)
         assert self.metric.row is not None
         row = self.metric.row.xreplace(times)
         engines = self.platform.engines.values()
-        return tuple(
-            compile_formula(row.xreplace(self.platform.numbers(e)) / scale) for e in engines
-        )
+        return tuple(compile_formula(row.xreplace(self.numbers(e)) / scale) for e in engines)
 
 
 def _over_engines(values: Tensor, how: str, smooth: float | None = None) -> Tensor:
@@ -151,7 +158,3 @@ def p_norm(values: Tensor, p: float) -> Tensor:
     powers = (values / unit).pow(p).sum(0)
     norm = unit * torch.where(some, powers, 1).pow(1 / p)
     return torch.where(some, norm, values.sum(0))
-
-
-def _priced(formula: Formula, times: Mapping[str, Tensor], span: Tensor) -> Tensor:
-    return formula({name: times[name] for name in formula.names}).expand(span.shape)

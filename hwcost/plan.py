@@ -25,6 +25,7 @@ from hwcost.offers import (
 from hwcost.ops import BITS, KINDS
 from hwcost.platform import Entry, Platform
 from hwcost.structure import KIND_CODES, Structure
+from hwcost.tile_rows import joined_tiles, unfit_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,7 @@ class Plan:
         status: index into ``STATUSES``, int8, shape ``(rows,)``.
         bits: resolved ``w_bits a_bits o_bits``, float64, shape ``(rows,)``; NaN where open.
         problems: row -> why it is unsupported.
+        tiles: column -> the row's solved tile, float64, shape ``(rows,)``; NaN where it has none.
     """
 
     groups: tuple[Group, ...]
@@ -60,6 +62,12 @@ class Plan:
     status: Tensor
     bits: Mapping[str, Tensor]
     problems: Mapping[int, str] = field(default_factory=dict)
+    tiles: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> dict[str, Tensor]:
+        """What the formulas read of the rows beside their sizes."""
+        return {**self.bits, **self.tiles}
 
 
 #: (rows, engine index, candidate) -> what the rows would cost there; shape of rows.
@@ -207,7 +215,8 @@ def _assembled(
             if state in (MODELLED, DEFAULT):
                 groups.append(Group(index, entry.kind, entry, rows_where(mask)))
     problems = _problems(platform, structure, offers, chosen)
-    return Plan(tuple(groups), chosen, status, bits, problems)
+    tiles = joined_tiles([one.tiles for one in offers], chosen)
+    return Plan(tuple(groups), chosen, status, bits, problems, tiles)
 
 
 def _problems(
@@ -225,6 +234,12 @@ def _problem(
 ) -> str:
     """Why no engine prices a row: the platform's reason, the sizes it looks at, what it knows."""
     kind, asked = structure.kinds[row], structure.engines[row]
+    unfit = next((o for o in offers if bool(o.unfit[row]) and _asks(structure, row, o)), None)
+    if unfit is not None and unfit.engine is not None:
+        at = f"layer {structure.layers[row]!r}: {platform.name}/{unfit.engine.name}"
+        columns = {**structure.traced, **unfit.bits}
+        entry = unfit.entries[int(unfit.entry[row])]
+        return f"{at}: {unfit_text(entry, columns, row, platform.numbers(unfit.engine))}"
     able = [o for o in offers if o.engine is not None and asked in (None, o.engine.name)]
     engines = [o.engine for o in able if o.engine is not None]
     matched = [o.entries[int(o.entry[row])] for o in able if int(o.entry[row]) >= 0]
@@ -243,6 +258,12 @@ def _problem(
         f"{': ' if reasons else ''}{'; '.join(reasons)};"
         f" known: {', '.join(sorted(known)) or 'none'}"
     )
+
+
+def _asks(structure: Structure, row: int, offer: Candidate) -> bool:
+    """Whether a row may run on the engine of an offer."""
+    asked = structure.engines[row]
+    return offer.engine is not None and asked in (None, offer.engine.name)
 
 
 def require_supported(plan: Plan) -> None:

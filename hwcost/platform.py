@@ -2,26 +2,38 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
 import sympy
 
+from hwcost.calibration import Calibration, Check, MeasuredError
 from hwcost.derived import derived_exprs
 from hwcost.descriptor import Document
 from hwcost.errors import UnknownName, suggestion
 from hwcost.formula import symbol
 from hwcost.ops import KINDS
+from hwcost.tile import Tile
 from hwcost.units import Quantity
 
 
 @dataclass(frozen=True)
 class Param:
-    """A number of the hardware: exact SI value with dimension, and its source."""
+    """A number of the hardware: exact SI value with dimension, and its source.
+
+    Attributes:
+        fit: whether ``hwcost fit`` may change the value.
+        bounds: the least and the largest value, in SI units; always there where ``fit`` is set.
+        uncertainty: standard error of a fitted value, relative to it.
+    """
 
     quantity: Quantity
     source: str
     note: str = ""
+    fit: bool = False
+    bounds: tuple[Fraction, Fraction] | None = None
+    uncertainty: float | None = None
 
     @property
     def number(self) -> sympy.Rational:
@@ -69,6 +81,7 @@ class Entry:
         conditions: how many conditions ``where`` joins; the entry with the most wins.
         at: file and line, for messages.
         alias: set where the formulas are those of another kind.
+        tile: set where the op is cut into tiles, whose sizes ``cycles`` and ``scratch`` then read.
     """
 
     kind: str
@@ -83,6 +96,7 @@ class Entry:
     note: str = ""
     source: str = ""
     alias: "Alias | None" = None
+    tile: Tile | None = None
 
     @cached_property
     def row_cycles(self) -> sympy.Expr:
@@ -92,14 +106,16 @@ class Entry:
         ``batch``, unless it reads ``batch`` itself.
         """
         assert self.cycles is not None
-        derived, batch = derived_exprs(self.kind), symbol("batch")
-        expr = self.cycles.xreplace(derived)
+        batch = symbol("batch")
+        expr = self.expanded(self.cycles)
         if "batch" in KINDS[self.kind].sizes and batch not in self.cycles.free_symbols:
             return batch * expr.xreplace({batch: sympy.Integer(1)})
         return expr
 
     def expanded(self, expr: sympy.Basic) -> sympy.Basic:
-        """``expr`` with the derived sizes of this kind written out."""
+        """``expr`` with the derived sizes of this kind and those of its tiles written out."""
+        if self.tile is not None:
+            expr = expr.xreplace(self.tile.names)
         return expr.xreplace(derived_exprs(self.kind))
 
 
@@ -159,22 +175,14 @@ class Limit:
 
 
 @dataclass(frozen=True, eq=False)
-class Check:
-    """A golden point: an op with a known cost, in SI units."""
-
-    kind: str
-    sizes: Mapping[str, float]
-    metric: str
-    value: Quantity
-    tolerance: float
-    source: str
-    engine: str | None
-    at: str
-
-
-@dataclass(frozen=True, eq=False)
 class Platform:
-    """A target: engines, their formulas, and the metrics made of them."""
+    """A target: engines, their formulas, and the metrics made of them.
+
+    Attributes:
+        name: that of the file, with ``@`` and the point where this is not the default one.
+        points: the operating points of the file, the default one first; often none.
+        point: the one that ``params`` are those of, empty where there are none.
+    """
 
     name: str
     title: str
@@ -190,6 +198,9 @@ class Platform:
     limits: tuple[Limit, ...]
     checks: tuple[Check, ...]
     document: Document
+    points: tuple[str, ...] = ()
+    point: str = ""
+    calibration: Calibration | None = None
 
     def __repr__(self) -> str:
         return f"Platform({self.name!r}: {self.title}, {self.status})"
@@ -197,7 +208,30 @@ class Platform:
     def __reduce__(self) -> tuple[Any, ...]:
         from hwcost.loading import build
 
-        return build, (self.document,)
+        return build, (self.document, self.point or None)
+
+    def at(self, point: str) -> "Platform":
+        """Return the platform at another of its operating points.
+
+        Raises:
+            UnknownName: it has none of this name.
+        """
+        from hwcost.loading import build
+
+        return self if point == self.point else build(self.document, point)
+
+    def error(self, metric: str, of: str = "nets") -> MeasuredError | None:
+        """Return how far a metric is off, measured at this operating point; None if not known.
+
+        Args:
+            of: ``"layers"`` for the error of a layer, ``"nets"`` for that of networks, for which
+                that of layers stands in where networks were not measured.
+        """
+        known = self.calibration
+        if known is None or (self.point and self.point not in known.points):
+            return None
+        errors = {error.of: error for error in known.errors.get(metric, ())}
+        return errors.get(of, errors.get("layers"))
 
     def metric(self, name: str) -> Metric:
         """Return a metric by name.
@@ -233,6 +267,9 @@ class Platform:
     def with_params(self, **values: str | float) -> "Platform":
         """Return the same platform with other numbers, such as ``clock="300 MHz"``.
 
+        They hold at every operating point. Measured errors are not those of the result, so it
+        has no ``calibration``.
+
         Raises:
             UnknownName: the platform has no param of this name.
             UnitError: the value's dimension does not fit the formulas.
@@ -246,4 +283,12 @@ class Platform:
                 hint = suggestion(name, params)
                 raise UnknownName(f"platform {self.name!r} has no param {name!r}{hint}")
             params[name] = {**params[name], "value": value}
-        return build(Document({**data, "params": params}, self.document.lines, self.document.name))
+        data["params"] = params
+        data.pop("calibration", None)
+        if "points" in data:
+            data["points"] = {
+                point: {n: v for n, v in numbers.items() if n not in values}
+                for point, numbers in data["points"].items()
+            }
+        document = Document(data, self.document.lines, self.document.name)
+        return build(document, self.point or None)

@@ -75,6 +75,7 @@ def compare(
     mapping: Mapped | None = None,
     precision: str | None = None,
     place_by: str | None = None,
+    measured: bool = False,
     progress: Progress | None = None,
 ) -> Comparison:
     """Return the costs of networks on platforms, a row for each pair.
@@ -88,6 +89,8 @@ def compare(
         platforms: all shipped ones by default.
         metrics: by default those that depend on the hardware and that several of the platforms
             have; all of them for a single platform.
+        measured: whether to put published measurements beside the costs, for networks of the zoo
+            on the platforms where some are known.
         progress: called before each step.
 
     Raises:
@@ -105,7 +108,7 @@ def compare(
                 step = f"{one.name} on {platform.name}"
                 progress(step, len(entries), len(named) * len(targets))
             entries.append(_entry(one, platform, chosen, mapping, precision, place_by))
-    return Comparison(entries, chosen)
+    return Comparison(entries, chosen, measured)
 
 
 def _entry(
@@ -128,11 +131,12 @@ def _entry(
                 known or None,
                 place_by=place_by,
                 on_unsupported="warn",
-                with_rows=False,
+                # Rows tell which share of a cost lies outside what was calibrated.
+                with_rows=platform.calibration is not None,
             )
     except HwcostError as error:
-        return Entry(one.name, platform, None, str(error))
-    return Entry(one.name, platform, costs)
+        return Entry(one.name, platform, None, str(error), one.zoo)
+    return Entry(one.name, platform, costs, zoo=one.zoo)
 
 
 def prepared_here(

@@ -6,10 +6,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from hwcost.calibration import MeasuredError
+from hwcost.measured import Figure, figure
 from hwcost.platform import Metric, Platform
 from hwcost.reports_costs import STATUS_MEANS, Priced
 from hwcost.reports_coverage import percent
+from hwcost.reports_error import (
+    MEANING,
+    error_column,
+    not_measured,
+    other_point,
+    raw_errors,
+    total_error,
+)
 from hwcost.reports_format import Column, Sheet
+from hwcost.reports_measured import measured_columns, measured_notes, raw_measured
 from hwcost.reports_memory import memory_lines, weight_bytes
 from hwcost.reports_tabular import Tabular, column_name, si
 from hwcost.units import engineering
@@ -17,12 +28,17 @@ from hwcost.units import engineering
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A network on a platform: its costs, or why there are none."""
+    """A network on a platform: its costs, or why there are none.
+
+    Attributes:
+        zoo: the network's name in the zoo, empty where it is not from there.
+    """
 
     model: str
     platform: Platform
     costs: Priced | None
     failure: str = ""
+    zoo: str = ""
 
     @cached_property
     def macs(self) -> float:
@@ -48,7 +64,27 @@ class Entry:
             ops = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
             notes.append(f"no formula for {ops}; first {problems[0]}")
         short = [f"{name}: {text}" for name, text in memory_lines(self.costs) if "NOT" in text]
-        return "; ".join(notes + short)
+        elsewhere = other_point(self.platform)
+        error = f"error {elsewhere}" if elsewhere else not_measured(self.costs)
+        return "; ".join([*notes, *short, *([error] if error else [])])
+
+    def error(self, metric: str) -> MeasuredError | None:
+        """The measured error of a total, None where it is not known."""
+        return total_error(self.costs, metric) if self.costs and self.metric(metric) else None
+
+    def measured(self, metric: str) -> Figure | None:
+        """What was measured of the same network at the same bits, None where nothing was."""
+        found = figure(self.zoo, self.platform, metric) if self.zoo else None
+        if found is None or (self.costs and self.costs.precision != found.bits):
+            return None
+        return found
+
+    def off(self, metric: str) -> float:
+        """The cost relative to what was measured, 0.05 where it is 5 % above; NaN if unknown."""
+        found, known = self.measured(metric), self.metric(metric)
+        if found is None or known is None or self.costs is None or self.costs.partial(metric):
+            return math.nan
+        return self.costs.totals[metric] * si(known) / float(found.value.value) - 1
 
     def metric(self, name: str) -> Metric | None:
         """The platform's metric of this name, None where it has none or no value."""
@@ -63,10 +99,12 @@ class Comparison(Tabular):
     Attributes:
         entries: platform by platform for one network, then the next network.
         metrics: names of the metrics compared.
+        measured: whether published measurements stand beside the costs.
     """
 
     entries: Sequence[Entry]
     metrics: Sequence[str]
+    measured: bool = False
 
     def __repr__(self) -> str:
         return f"Comparison({len(self.entries)} rows: {', '.join(self.metrics)})"
@@ -79,6 +117,8 @@ class Comparison(Tabular):
         }
         for metric in self.metrics:
             columns |= self._raw(metric)
+            columns |= raw_errors(metric, [e.error(metric) for e in self.entries])
+            columns |= raw_measured(self.entries, metric) if self.measured else {}
         known = [e.costs for e in self.entries]
         columns |= {
             "weights_bytes": [e.weights for e in self.entries],
@@ -128,14 +168,16 @@ class Comparison(Tabular):
             cells = [self._cell(entry, metric) for entry in self.entries]
             rank = 0 if index == 0 else 2 + index
             columns.append(Column(metric, cells, True, rank))
+            columns += error_column(metric, [e.error(metric) for e in self.entries], rank)
+            columns += measured_columns(self.entries, metric, rank) if self.measured else []
         columns += [
             Column("weights", [engineering(e.weights, "B") for e in self.entries], True, 6),
             Column("MACs", macs, True, 7),
             Column("bits", [_precision(e) for e in self.entries], rank=8),
-            Column("MACs priced", [_covered(e)[0] for e in self.entries], True, 1, "MACs%"),
+            Column("MACs priced", [_covered(e)[0] for e in self.entries], True, 2, "MACs%"),
             Column("bytes priced", [_covered(e)[1] for e in self.entries], True, 9, "bytes%"),
         ]
-        columns += [Column("status", statuses, rank=10)] if len(set(statuses)) > 1 else []
+        columns += [Column("status", statuses, rank=1)] if len(set(statuses)) > 1 else []
         columns += [Column("note", marks, rank=0)] if any(marks) else []
         return columns
 
@@ -154,7 +196,8 @@ class Comparison(Tabular):
         )
         if any(e.costs and any(map(e.costs.partial, e.costs.models)) for e in self.entries):
             notes.append("'>=': a lower bound, since ops without a price are missing in the sum.")
-        return notes
+        notes += [MEANING] if any(e.error(m) for e in self.entries for m in self.metrics) else []
+        return notes + (measured_notes(self.entries, self.metrics) if self.measured else [])
 
 
 def _precision(entry: Entry) -> str:

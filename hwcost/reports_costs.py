@@ -26,6 +26,7 @@ STATUS_MEANS = {
     "published": "published: formulas from the literature; no silicon was measured",
     "datasheet": "datasheet: formulas made from data sheet figures; no silicon was measured",
     "measured": "measured: formulas fitted to or checked on silicon",
+    "template": "template: numbers that stand for nothing until hwcost fit has replaced them",
 }
 
 #: Where a platform may come from.

@@ -13,6 +13,7 @@ from hwcost.derived import derived_exprs
 from hwcost.formula import symbol
 from hwcost.offers import DEFAULT, MODELLED, STATUSES
 from hwcost.plan import Plan
+from hwcost.schema_measured import DEPTHWISE
 from hwcost.structure import KIND_CODES, KIND_NAMES
 from hwcost.workload import Workload
 
@@ -69,6 +70,14 @@ def percent(share: float) -> str:
     )
 
 
+def signed_percent(share: float) -> str:
+    """A relative difference as ``+3.1 %``, without false digits; empty for NaN."""
+    if math.isnan(share):
+        return ""
+    shown = f"{100 * share:+.1f}" if abs(share) < 0.1 else f"{100 * share:+.3g}"
+    return "0 %" if float(shown) == 0 else f"{shown} %"
+
+
 def coverage(workload: Workload, plan: Plan) -> Coverage:
     """Return what of a network a plan prices."""
     times = workload.column("weight").detach().cpu()
@@ -118,8 +127,17 @@ def derived(workload: Workload, bits: Mapping[str, Tensor], name: str) -> Tensor
         rows = (workload.structure.kind_codes == code).nonzero().flatten()
         formula = _formula(KIND_NAMES[code], name)
         columns = {n: _column(workload, bits, n)[rows] for n in formula.names}
-        values[rows] = formula(columns).expand(rows.shape)
+        values[rows] = formula(columns).double().expand(rows.shape)
     return values
+
+
+def measured_kinds(workload: Workload) -> list[str]:
+    """Return the kind of each row as a calibration names it: depthwise convolutions apart."""
+    depthwise = derived(workload, {}, DEPTHWISE).tolist()
+    return [
+        DEPTHWISE if kind == "conv" and apart == 1 else kind
+        for kind, apart in zip(workload.kinds, depthwise, strict=True)
+    ]
 
 
 def _column(workload: Workload, bits: Mapping[str, Tensor], name: str) -> Tensor:

@@ -20,6 +20,7 @@ class Column:
         rank: 0 stays at any width; where the width is short, the highest goes first.
         short: a narrower title for narrow terminals.
         least: characters that long cells keep when they lose their middle; 0 if they may not.
+        narrow: shorter cells, taken together with the narrower title.
     """
 
     title: str
@@ -28,6 +29,7 @@ class Column:
     rank: int = 0
     short: str = ""
     least: int = 0
+    narrow: Sequence[str] = ()
 
     @property
     def width(self) -> int:
@@ -66,7 +68,9 @@ def fit(columns: Sequence[Column], width: int, gap: int = GAP) -> tuple[list[Col
     """
     kept, dropped = list(columns), list[str]()
     while _total(kept, gap) > width:
-        abbreviated = [replace(c, title=c.short or c.title) for c in kept]
+        abbreviated = [
+            replace(c, title=c.short or c.title, cells=c.narrow or c.cells) for c in kept
+        ]
         shrunk = _shrunk(abbreviated, _total(abbreviated, gap) - width)
         if _total(shrunk, gap) <= width:
             return shrunk, dropped
@@ -169,6 +173,7 @@ _TEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "µ": r"\textmu{}",
+    "±": r"$\pm$",
 } | {character: f"\\{character}" for character in "&%$#_{}"}
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,14 @@ from hwcost.offers import STATUSES
 from hwcost.ops import BITS, KINDS, SIZES
 from hwcost.reports_costs import STATUS_MEANS, Priced
 from hwcost.reports_coverage import percent
+from hwcost.reports_error import (
+    calibration_facts,
+    not_measured,
+    other_point,
+    raw_errors,
+    total_error,
+    with_error,
+)
 from hwcost.reports_format import Column, Sheet
 from hwcost.reports_memory import memory_lines, peak, peak_line
 from hwcost.reports_tabular import Tabular, column_name, si
@@ -77,6 +85,9 @@ class Report(Tabular):
         for metric in c.metrics:
             if metric.reduce is None:
                 columns[f"{metric.name}_share"] = c.share(metric.name)
+        for metric in c.metrics:
+            error = c.platform.error(metric.name, "layers")
+            columns |= raw_errors(metric.name, [error] * len(c.workload))
         return columns
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,6 +97,7 @@ class Report(Tabular):
             "model": c.name,
             "platform": c.platform.name,
             "title": c.platform.title,
+            "point": c.platform.point or None,
             "status": c.platform.status,
             "sources": dict(c.platform.sources),
             "precision": c.precision,
@@ -97,6 +109,8 @@ class Report(Tabular):
                 "kinds": c.coverage.kinds,
             },
             "totals": self.totals,
+            "errors": {column_name(m): _raw_error(c, m.name) for m in c.metrics},
+            "error_note": other_point(c.platform) or not_measured(c),
             "lower_bounds": [column_name(m) for m in c.metrics if c.partial(m.name)],
             "peaks": {m.name: peak(c, m.name) for m in c.metrics if m.reduce is not None},
             "memories": dict(memory_lines(c)),
@@ -117,6 +131,7 @@ class Report(Tabular):
     def _facts(self) -> list[tuple[str, str]]:
         p, c = self.costs.platform, self.costs
         facts = [("status", STATUS_MEANS.get(p.status, p.status))]
+        facts += calibration_facts(p, self.costs.models)
         facts += [("source" if i == 0 else "", text) for i, text in enumerate(p.sources.values())]
         facts += [("leaves out", p.note)] if p.note else []
         facts.append(("precision", c.precision or "-"))
@@ -182,7 +197,7 @@ class Report(Tabular):
         c = self.costs
         results = []
         for metric in c.metrics:
-            text = c.total_text(metric.name)
+            text = with_error(c, metric.name)
             if metric.reduce is not None:
                 text += peak_line(c, metric.name)
             results.append((metric.name, text))
@@ -193,12 +208,21 @@ class Report(Tabular):
     def _notes(self) -> list[str]:
         c = self.costs
         notes = [f"warning: {text}" for text in c.workload.structure.warnings]
+        notes += [text] if (text := not_measured(c)) else []
         problems = c.problems
         notes += [f"no price: {text}" for text in problems[:5]]
         notes += [f"no price: {len(problems) - 5} more ops"] if len(problems) > 5 else []
         if any(c.partial(m.name) for m in c.metrics):
             notes.append("'>=': a lower bound, since ops without a price are missing in the sum")
         return notes
+
+
+def _raw_error(costs: Priced, metric: str) -> dict[str, Any] | None:
+    """The measured error of a total as plain data, None where there is none."""
+    error = total_error(costs, metric)
+    if error is None:
+        return None
+    return asdict(error)
 
 
 def row_sizes(workload: Workload) -> list[tuple[str, dict[str, float]]]:

@@ -15,12 +15,17 @@ from hwcost.workload import Workload
 
 @dataclass(frozen=True, eq=False)
 class Named:
-    """A model that is traced once, when its op table is first read."""
+    """A model that is traced once, when its op table is first read.
+
+    Attributes:
+        zoo: its name in the zoo, empty where it is not from there.
+    """
 
     name: str
     model: Any
     example: Any = None
     input_shape: Any = None
+    zoo: str = ""
 
     @cached_property
     def workload(self) -> Workload:
@@ -97,7 +102,7 @@ def _of_the_zoo(model: str, name: str | None) -> Named:
         hint = suggestion(model, names)
         raise UnknownName(f"no model {model!r} in the zoo{hint}")
     module, example = getattr(zoo, model)()
-    return Named(name or model, module, example)
+    return Named(name or model, module, example, zoo=model)
 
 
 def _distinct(models: Sequence[Named]) -> Iterator[Named]:
@@ -107,4 +112,4 @@ def _distinct(models: Sequence[Named]) -> Iterator[Named]:
         seen[one.name] = seen.get(one.name, 0) + 1
         number = seen[one.name]
         name = one.name if number == 1 else f"{one.name} {number}"
-        yield Named(name, one.model, one.example, one.input_shape)
+        yield Named(name, one.model, one.example, one.input_shape, one.zoo)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hwcost.calibration import MeasuredError
 from hwcost.costmodel import CostModel
 from hwcost.ops import BITS
 from hwcost.platform import Metric, Platform
@@ -37,6 +38,10 @@ class Part:
     def metric(self, name: str) -> Metric:
         """Return a metric of the platform."""
         return self.platform.metrics[name]
+
+    def error(self, name: str) -> MeasuredError | None:
+        """Return the measured error of a row by a metric, None where it is not known."""
+        return self.platform.error(name, "layers")
 
 
 def priced_part(

@@ -1,5 +1,6 @@
 """Cost tables: one row for each op and platform, a column for each size and metric."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,6 +13,7 @@ from torch import Tensor
 from hwcost.offers import STATUSES
 from hwcost.ops import BITS, SIZES
 from hwcost.platform import Metric
+from hwcost.reports_error import error_text
 from hwcost.reports_format import Column, Sheet, as_html, plain
 from hwcost.reports_parts import BLOCK, Part
 from hwcost.reports_tabular import ForTerminal, Tabular, column_name, require_pyarrow, si
@@ -103,7 +105,7 @@ class CostTable(Tabular):
         names += [n for n in SIZES if n not in BITS and any(_is_used(p.workload, n) for p in parts)]
         names += [n for n in BITS if n != "o_bits" or any(_differs(p.bits) for p in parts)]
         metrics = (column_name(part.metric(m)) for part in (first, *parts) for m in part.costs)
-        return names + list(dict.fromkeys(metrics))
+        return [*names, *dict.fromkeys(metrics), *self._errors()]
 
     def _frame(self, part: Part, rows: slice, names: Sequence[str]) -> "pd.DataFrame":
         import pandas as pd
@@ -138,10 +140,30 @@ class CostTable(Tabular):
             return part.bits[name][rows].numpy()
         if name in SIZES:
             return part.workload.column(name).detach()[rows].cpu().numpy()
+        if name in self._errors():
+            return self._error(part, name, count)
         return self._cost(part, name, rows, count)
+
+    def _error(self, part: Part, column: str, count: int) -> Any:
+        import pandas as pd
+
+        metric, says_rows = self._errors()[column]
+        error = part.error(metric)
+        if not says_rows:
+            share = math.nan if error is None else error.expected
+            return torch.full((count,), share, dtype=torch.float64).numpy()
+        every = list(dict.fromkeys(_rows_of(p, metric) for p in self.parts))
+        code = torch.full((count,), every.index(_rows_of(part, metric)))
+        return pd.Categorical.from_codes(code.numpy(), categories=pd.Index(every))
 
     def _labels(self, part: Part) -> dict[str, str]:
         return {"model": part.model, "platform": part.platform.name}
+
+    def _errors(self) -> dict[str, tuple[str, bool]]:
+        """Columns of the measured errors of layers -> metric, and whether it holds the rows."""
+        metrics = dict.fromkeys(m for p in self.parts for m in p.costs if p.error(m))
+        names = {f"{m}_error_p90": (m, False) for m in metrics}
+        return names | {f"{m}_error_of": (m, True) for m in metrics}
 
     def _cost(self, part: Part, column: str, rows: slice, count: int) -> Any:
         for name, values in part.costs.items():
@@ -170,11 +192,22 @@ class CostTable(Tabular):
             next(self.frames(max(most, 1))) if len(self.parts) == 1 else self.to_frame().head(most)
         )
         units = {column_name(p.metric(m)): p.metric(m) for p in self.parts for m in p.costs}
-        columns = [_text_column(str(name), frame[name].tolist(), units) for name in frame]
-        columns = [c for c in columns if c is not None]
+        errors = self._errors()
+        columns = [
+            _text_column(str(name), frame[name].tolist(), units)
+            for name in frame
+            if name not in errors
+        ]
         hidden = len(self) - len(frame)
         notes = [f"{hidden} more rows; --format csv or to_frame() gives all"] if hidden > 0 else []
-        return Sheet("", columns, notes=notes)
+        return Sheet("", columns, notes=notes + self._error_notes())
+
+    def _error_notes(self) -> list[str]:
+        """The measured error of a row, a line for each platform and metric, and the statuses."""
+        found = [(p.platform, m, p.error(m)) for p in self.parts for m in p.costs]
+        lines = [f"{m} on {p.name}: {error_text(e)} of a layer" for p, m, e in found if e]
+        statuses = dict.fromkeys(f"{p.platform.name} {p.platform.status}" for p in self.parts)
+        return [*dict.fromkeys(lines), f"status: {', '.join(statuses)}"]
 
 
 def _text_column(name: str, values: list[Any], units: Mapping[str, Metric]) -> Column:
@@ -191,6 +224,12 @@ def _text_column(name: str, values: list[Any], units: Mapping[str, Metric]) -> C
         rank=3 if name in ("status", "engine") else 0,
         least=20 if name == "layer" else 0,
     )
+
+
+def _rows_of(part: Part, metric: str) -> str:
+    """What the measured error of a metric is over, such as ``45 layers``."""
+    error = part.error(metric)
+    return "" if error is None else f"{error.rows} {error.of}"
 
 
 def _is_named(workload: Workload) -> bool:

@@ -10,7 +10,7 @@ from hwcost.derived import derived_exprs
 from hwcost.evaluate import Bound, bind, row_values
 from hwcost.formula import symbol
 from hwcost.plan import Group
-from hwcost.platform import Metric, Platform
+from hwcost.platform import Engine, Metric, Platform
 from hwcost.workload import Workload
 
 
@@ -34,6 +34,10 @@ class RowFormulas:
             expr = expr.xreplace({symbol("cycles"): group.entry.row_cycles})
         return expr.xreplace(derived_exprs(group.kind))
 
+    def numbers(self, engine: Engine | None) -> Mapping[sympy.Symbol, sympy.Expr]:
+        """Return what stands for the params and memory sizes in an engine's formulas."""
+        return self.platform.numbers(engine)
+
     def formula(self, group: Group) -> Formula:
         """Return the compiled formula of a group, numbers filled in, in the metric's unit."""
         key = (group.engine, group.kind, id(group.entry))
@@ -41,7 +45,7 @@ class RowFormulas:
             engines = list(self.platform.engines.values())
             engine = engines[group.engine] if group.engine >= 0 else None
             unit = self.metric.unit.value
-            expr = self.expr(group).xreplace(self.platform.numbers(engine))
+            expr = self.expr(group).xreplace(self.numbers(engine))
             scale = sympy.Rational(unit.numerator, unit.denominator)
             self._compiled[key] = compile_formula(expr / scale)
         return self._compiled[key]

@@ -6,58 +6,18 @@ Formulas are text here; platform.py gives them meaning.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-    model_validator,
+from pydantic import Field
+
+from hwcost.schema_base import (
+    Bits,
+    Closed,
+    FormulaText,
+    KindName,
+    Number,
+    QuantityText,
+    Text,
 )
-from pydantic_core import PydanticCustomError
-
-from hwcost.errors import did_you_mean, suggestion
-from hwcost.ops import KINDS
-
-
-def _known_kind(name: str) -> str:
-    if name not in KINDS:
-        raise ValueError(f"no kind of op has this name{did_you_mean(name, KINDS)}")
-    return name
-
-
-Text = Annotated[str, Field(strict=True, min_length=1)]
-Number = StrictInt | StrictFloat
-FormulaText = Annotated[
-    StrictStr | StrictInt | StrictFloat,
-    Field(description="a formula over sizes, params, tables and let names"),
-]
-QuantityText = Annotated[
-    StrictStr | StrictInt | StrictFloat,
-    Field(description="a number with its unit, such as 260 MHz; a plain number has no dimension"),
-]
-KindName = Annotated[Text, AfterValidator(_known_kind), Field(json_schema_extra={"enum": [*KINDS]})]
-Bits = Annotated[int, Field(strict=True, ge=0, le=64)]
-
-
-class Closed(BaseModel):
-    """A mapping whose unknown keys are errors that name the nearest known key."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown_keys(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            known = [field.alias or name for name, field in cls.model_fields.items()]
-            for key in data:
-                if key not in known:
-                    hint = suggestion(str(key), known)
-                    message = f"unknown key {key!r}{hint}".replace("{", "{{").replace("}", "}}")
-                    raise PydanticCustomError("unknown_key", message, {"key": key})
-        return data
+from hwcost.schema_measured import AtPoint, CalibrationSpec, CheckSpec
 
 
 class ParamSpec(Closed):
@@ -68,6 +28,18 @@ class ParamSpec(Closed):
         description="where the number comes from: a name in sources, or a citation"
     )
     note: Text | None = Field(None, description="what the number is")
+    fit: Annotated[bool, Field(strict=True)] = Field(
+        False, description="whether `hwcost fit` may change the value; it needs bounds"
+    )
+    bounds: list[QuantityText] | None = Field(
+        None,
+        description="least and largest value that make physical sense",
+        min_length=2,
+        max_length=2,
+    )
+    uncertainty: QuantityText | None = Field(
+        None, description="standard error of a fitted value, relative, such as 4 %"
+    )
 
 
 class TableSpec(Closed):
@@ -109,6 +81,32 @@ class DeploySpec(Closed):
     a_bits: Bits = Field(description="bits of activations")
 
 
+class TileSpec(Closed):
+    """How an op is cut into tiles that fit into a memory, one after another."""
+
+    sizes: list[Text] = Field(
+        description="the sizes that are cut, such as [cout, oh, ow]; others are whole in each tile",
+        min_length=1,
+    )
+    memory: Text = Field(description="the memory that a tile must fit into")
+    double_buffer: bool = Field(
+        False, strict=True, description="whether two tiles must fit: one is moved, one computed"
+    )
+    overlap: bool | None = Field(
+        None,
+        strict=True,
+        description="whether transfers run beside the computation; as double_buffer if left out",
+    )
+    bytes: FormulaText | None = Field(
+        None,
+        description="what one tile needs; its inputs, weights and outputs if left out",
+    )
+    step: dict[Text, Annotated[int, Field(strict=True, ge=1)]] = Field(
+        default={},
+        description="size -> a tile is a multiple of it, or the whole size; 1 if left out",
+    )
+
+
 class OpSpec(Closed):
     """What ops of some kinds cost: cycles, or free, or unsupported, or as another kind."""
 
@@ -124,6 +122,18 @@ class OpSpec(Closed):
         None,
         alias="as",
         description="price it as another kind: match, and the sizes that this kind lacks",
+    )
+    tile: TileSpec | None = Field(
+        None, description="the op is cut into tiles: cycles, load and store are those of one tile"
+    )
+    load: FormulaText | None = Field(
+        None, description="cycles to bring a tile's inputs and weights in; reads tile_in_bytes, ..."
+    )
+    store: FormulaText | None = Field(
+        None, description="cycles to bring a tile's outputs out; reads tile_out_bytes, ..."
+    )
+    once: FormulaText | None = Field(
+        None, description="cycles of an op beside those of its tiles, such as a call"
     )
     free: Text | None = Field(None, description="the op costs nothing, and why")
     unsupported: Text | None = Field(None, description="the op cannot run here, and why")
@@ -182,28 +192,13 @@ class MetricSpec(Closed):
     note: Text | None = Field(None, description="what the metric leaves out")
 
 
-class CheckSpec(Closed):
-    """A golden point: an op whose cost is known from a paper or a bench."""
-
-    op: dict[Text, dict[Text, Number]] = Field(
-        description="kind -> sizes, such as conv: {cin: 32, ...}", min_length=1, max_length=1
-    )
-    metric: Text = Field(description="the metric that was measured")
-    value: QuantityText = Field(description="the known value with its unit")
-    tol: QuantityText = Field(description="allowed relative error, such as 15 %")
-    source: Text = Field(description="where the value comes from")
-    engine: Text | None = Field(
-        None, description="the engine that ran it; the best one if left out"
-    )
-
-
 class PlatformSpec(Closed):
     """A platform file."""
 
     hwcost: Literal[1] = Field(description="version of this schema")
     name: Text = Field(description="name of the platform, as used on the command line")
     title: Text = Field(description="what it is, in a line")
-    status: Literal["published", "datasheet", "measured"] = Field(
+    status: Literal["published", "datasheet", "measured", "template"] = Field(
         description="where the formulas come from; shown in every report"
     )
     note: Text | None = Field(None, description="what the descriptor does not model")
@@ -223,7 +218,15 @@ class PlatformSpec(Closed):
         default={},
         description="name -> condition over metrics and memories that a network must meet",
     )
-    checks: list[CheckSpec] = Field(default=[], description="points with a known cost")
+    checks: list[CheckSpec] = Field(default=[], description="ops and nets with a known cost")
+    points: dict[Text, dict[Text, AtPoint]] = Field(
+        default={},
+        description="operating points: name -> params that differ there; the first one is what"
+        " params say, NAME@POINT selects another",
+    )
+    calibration: CalibrationSpec | None = Field(
+        None, description="measured error; a file that extends this one does not inherit it"
+    )
 
 
 def json_schema() -> dict[str, Any]:
@@ -266,10 +269,11 @@ def _of_parts(spec: Any) -> Any:
         return {**spec, "$ref": spec["$ref"] + "Part"}
     if not isinstance(spec, dict) or spec.get("type") == "array":
         return spec
+    unions = ("anyOf", "oneOf")
     inner = {
-        key: _of_parts(value) if key != "anyOf" else [_of_parts(option) for option in value]
+        key: [_of_parts(option) for option in value] if key in unions else _of_parts(value)
         for key, value in spec.items()
-        if key in ("anyOf", "additionalProperties")
+        if key in (*unions, "additionalProperties")
     }
     if isinstance(inner.get("additionalProperties"), dict):
         inner["additionalProperties"] = {"anyOf": [inner["additionalProperties"], {"type": "null"}]}

@@ -3,12 +3,16 @@
 import random
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from hwcost.costmodel import CostModel
 from hwcost.loading import available, load
 from hwcost.offers import DEFAULT, MODELLED
 from hwcost.ops import KINDS
 from hwcost.workload import Workload
+
+#: Every shipped platform, and one that cuts ops into tiles.
+PLATFORMS = (*available(), str(Path(__file__).parent / "data" / "tiled.yaml"))
 
 #: Enough rows to hit full and partly filled tiles of every size.
 ROWS = 400
@@ -24,7 +28,8 @@ class Subject:
     kind: str
 
     def __str__(self) -> str:
-        return "-".join(filter(None, (self.platform, self.engine, self.metric, self.kind)))
+        platform = Path(self.platform).stem
+        return "-".join(filter(None, (platform, self.engine, self.metric, self.kind)))
 
     @property
     def model(self) -> CostModel:
@@ -44,7 +49,7 @@ def _model(platform: str, metric: str) -> CostModel:
 def subjects() -> list[Subject]:
     """Every metric with a formula of rows x engine x kind that prices some op."""
     found = []
-    for name in available():
+    for name in PLATFORMS:
         platform = load(name)
         for metric in platform.metrics.values():
             if metric.row is None or metric.needs_ops:
@@ -112,8 +117,10 @@ def _priced(subject: Subject) -> Workload:
     """The random ops that the engine prices; its own bits where it has no choice."""
     ops = random_ops(subject.kind)
     platform = load(subject.platform)
-    engine = subject.engine or next(iter(platform.engines), None)
-    precision = platform.engines[engine].precision if engine else {}
+    # Without an engine, bits that the pickiest one knows: another kind may run on that one only.
+    names = [subject.engine] if subject.engine else [*platform.engines]
+    known_bits = [platform.engines[name].precision for name in names]
+    precision = min(known_bits, key=lambda bits: len(bits.get("w_bits", range(99))), default={})
     for op in ops:
         for bits, known in precision.items():
             op[bits] = op[bits] if op[bits] in known else known[-1]

@@ -147,13 +147,13 @@ def test_a_check_within_tolerance_passes(tmp_path: Path) -> None:
     # 10*10*10*10/1e3 = 10 cycles at 100 MHz are 100 ns.
     result = hw("check", chip_file(tmp_path, f"{CHECK}, value: 105 ns, tol: 5 %, source: bench}}"))
     assert result.exit_code == 0
-    assert "latency is 100 ns, bench gives 105 ns: 4.76 % off, within 5 %" in result.stdout
+    assert "latency    105 ns     100 ns  -4.8 %        5 %  bench" in result.stdout
 
 
 def test_a_check_outside_its_tolerance_fails(tmp_path: Path) -> None:
     result = hw("check", chip_file(tmp_path, f"{CHECK}, value: 200 ns, tol: 5 %, source: bench}}"))
     assert result.exit_code == 1
-    assert "50 % off, OUTSIDE 5 %" in result.stdout
+    assert "-50 %        5 %  OUTSIDE  bench" in result.stdout
 
 
 def test_check_goes_on_after_a_wrong_file(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_an_encoding_that_lacks_a_character_is_no_crash(tmp_path: Path) -> None:
     file = chip_file(tmp_path, f"{CHECK}, value: 100 ns, tol: 5 %, source: µ-bench}}")
     done = run("check", file, PYTHONIOENCODING="ascii")
     assert done.returncode == 0
-    assert "?-bench gives 100 ns" in done.stdout
+    assert "?-bench" in done.stdout
 
 
 @pytest.mark.slow

@@ -1,0 +1,166 @@
+"""A fitted platform as a file: the original text with the values replaced."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwcost.descriptor_edit import edited, scalar, with_section
+from hwcost.errors import FitError
+from hwcost.fit_errors import Errors
+from hwcost.fit_rounding import Fitted, percent
+from hwcost.loading import available, load
+from hwcost.platform import Platform
+from hwcost.reports_coverage import measured_kinds
+
+if TYPE_CHECKING:
+    from hwcost.descriptor import Loc
+    from hwcost.fit import Fit
+
+#: What ``source`` of a fitted param is, and the start of ``note`` where it is not known.
+SOURCE, UNKNOWN = "calibration", "not identified by the data"
+
+#: Sources named in the file; more are counted.
+_MOST_SOURCES = 4
+
+
+def write(fit: "Fit", path: Path, date: str) -> Platform:
+    """Write the file and return the platform that it holds.
+
+    Raises:
+        FitError: the platform was not loaded by name or path, or the file cannot be written.
+    """
+    made = text(fit, path, date)
+    try:
+        path.write_text(made, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise FitError(f"cannot write {str(path)!r}: {(error.strerror or '').lower()}") from None
+    return load(path.resolve())
+
+
+def text(fit: "Fit", path: Path, date: str) -> str:
+    """Return the text of the platform's file with the fitted values.
+
+    Args:
+        path: where it will stand, for a relative path in ``extends``.
+    """
+    if fit.source is None:
+        raise FitError("the platform was not loaded by name or path; there is no file to change")
+    original = fit.source.read_text(encoding="utf-8-sig")
+    changes: dict[Loc, str | float | None] = {("status",): "measured"}
+    changes |= _extends(fit, path)
+    for fitted in fit.params:
+        changes |= _param_changes(fit, fitted)
+    return with_section(
+        edited(original, changes, fit.source.name), "calibration", _section(fit, date)
+    )
+
+
+def _extends(fit: "Fit", path: Path) -> "dict[Loc, str | float | None]":
+    from hwcost.descriptor import read
+
+    assert fit.source is not None
+    parent = read(fit.source, fit.source.name).data.get("extends")
+    if parent is None or parent in available():
+        return {}
+    here = os.path.relpath(fit.source.parent / parent, path.resolve().parent)
+    return {("extends",): Path(here).as_posix()}
+
+
+def _param_changes(fit: "Fit", fitted: Fitted) -> "dict[Loc, str | float | None]":
+    loc, document = fitted.param.loc, fit.platform.document.data
+    changes: dict[Loc, str | float | None] = {}
+    if loc[0] == "points":
+        plain = not isinstance(document["points"][loc[1]][loc[2]], dict)
+        if fitted.text:
+            changes[loc if plain else (*loc, "value")] = _value(fitted)
+        return changes
+    if fitted.text:
+        changes[*loc, "value"] = _value(fitted)
+        changes[*loc, "source"] = SOURCE
+        changes |= _at_first_point(fit, loc, _value(fitted))
+    known = None if fitted.error is None else percent(fitted.error)
+    changes[*loc, "uncertainty"] = known
+    old = _param_data(document, loc).get("note") or ""
+    kept = old.split(f"; {UNKNOWN}")[0]
+    kept = "" if kept.startswith(UNKNOWN) else kept
+    remark = f"{UNKNOWN}: {fitted.note}" if fitted.note else ""
+    note = "; ".join(filter(None, (kept, remark)))
+    if note != old:
+        changes[*loc, "note"] = note or None
+    return changes
+
+
+def _value(fitted: Fitted) -> str | float:
+    return fitted.text if fitted.param.unit else float(fitted.text)
+
+
+def _at_first_point(fit: "Fit", loc: "Loc", value: str | float) -> "dict[Loc, str | float | None]":
+    """The first operating point says what ``params`` say."""
+    platform = fit.platform
+    if loc[0] != "params" or not platform.points:
+        return {}
+    here = platform.document.data["points"][platform.points[0]]
+    if loc[1] not in here:
+        return {}
+    at: Loc = ("points", platform.points[0], loc[1])
+    return {(*at, "value") if isinstance(here[loc[1]], dict) else at: value}
+
+
+def _param_data(data: "dict[str, object]", loc: "Loc") -> "dict[str, str]":
+    for key in loc:
+        data = data[key]  # type: ignore[index,assignment]
+    return data  # type: ignore[return-value]
+
+
+def _section(fit: "Fit", date: str) -> str:
+    """The lines of ``calibration``."""
+    measured = fit.measurements
+    old = fit.platform.calibration
+    software = ", ".join(measured.software) or (old.software if old else "")
+    lines = ["calibration:", f"  data: {scalar(_data(fit))}"]
+    lines += [f"  rows: {len(measured.readings)}", f"  date: {date}"]
+    lines += [f"  software: {scalar(software)}"] if software else []
+    lines += _covered(fit)
+    lines.append("  errors:")
+    for metric in dict.fromkeys(e.metric for e in fit.errors):
+        if metric not in fit.platform.metrics:
+            continue
+        found = [_error(e) for e in fit.errors if e.metric == metric]
+        value = found[0] if len(found) == 1 else f"[{', '.join(found)}]"
+        lines.append(f"    {metric}: {value}")
+    if lines[-1] == "  errors:":
+        lines.pop()
+    return "\n".join(lines) + "\n"
+
+
+def _error(errors: Errors) -> str:
+    names = ("median", "p90", "unseen_median", "unseen_p90")
+    shares = {name: getattr(errors, name) for name in names}
+    given = [f"{name}: {percent(share)}" for name, share in shares.items() if share is not None]
+    return f"{{{', '.join(given)}, rows: {errors.rows}, of: {errors.of}}}"
+
+
+def _data(fit: "Fit") -> str:
+    sources = fit.measurements.sources
+    shown = [*sources[:_MOST_SOURCES]]
+    more = len(sources) - len(shown)
+    return ", ".join([fit.measurements.name, *shown, *([f"{more} more"] if more else [])])
+
+
+def _covered(fit: "Fit") -> list[str]:
+    """Kinds, bits and operating points among the rows."""
+    readings = fit.measurements.readings
+    kinds = dict.fromkeys(kind for r in readings for kind in measured_kinds(r.workload))
+    lines = [f"  kinds: [{', '.join(kinds)}]"]
+    for name in ("w_bits", "a_bits"):
+        found = {b for r in readings for b in r.workload.column(name).tolist() if b == b}
+        if found:
+            lines.append(f"  {name}: [{', '.join(f'{b:g}' for b in sorted(found))}]")
+    points = [
+        p
+        for p in fit.platform.points
+        if any((r.point or fit.platform.point) == p for r in readings)
+    ]
+    if points:
+        lines.append(f"  points: [{', '.join(map(scalar, points))}]")
+    return lines
