@@ -396,7 +396,13 @@ def reached(model: nn.Module) -> set[str]:
     return {name for name, p in model.named_parameters() if p.grad is not None}
 
 
-every_kind = pytest.mark.parametrize(("method", "variant"), KINDS)
+every_kind = pytest.mark.parametrize(
+    ("method", "variant"),
+    [
+        pytest.param(*kind, marks=[pytest.mark.slow] if Case(kind[0], "", kind[1]).slow else [])
+        for kind in KINDS
+    ],
+)
 
 
 def cases_of(method: str, variant: str) -> list[Case]:

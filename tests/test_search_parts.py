@@ -183,7 +183,7 @@ def test_costs_have_names() -> None:
     ("cost", "error", "message"),
     [
         ("gap8_compute", SearchError, "names no metric"),
-        ("gap9:latency", UnknownName, "gap9"),
+        ("gap10:latency", UnknownName, "gap10"),
         ("gap8_compute:latncy", UnknownName, "did you mean 'latency'"),
         ({}, SearchError, "no cost"),
         (3, SearchError, "got int"),
