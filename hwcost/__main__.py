@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from hwcost.cli_errors import Commands, complain
+from hwcost.cli_checking import check as check_command
+from hwcost.cli_errors import Commands
 from hwcost.cli_fit import fit as fit_command
 from hwcost.cli_options import (
     EngineName,
@@ -24,7 +25,7 @@ from hwcost.cli_options import (
     Precision,
     Unsupported,
 )
-from hwcost.errors import HwcostError, UnknownName
+from hwcost.errors import UnknownName
 
 HELP = """Price neural networks on hardware described by YAML files.
 
@@ -88,38 +89,7 @@ def show(platform: PlatformName, as_json: Json = False) -> None:
         say_sections(shown(loaded, width()))
 
 
-@app.command()
-def check(
-    platforms: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[PLATFORM]...", help="Names or files; all shipped ones by default."
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Check platforms: their files, and what they predict of ops and networks with known costs."""
-    from hwcost.cli_check import checked, summary
-    from hwcost.cli_output import say, width
-    from hwcost.loading import available
-
-    found = []
-    for platform in platforms or available():
-        try:
-            verdict = checked(platform, width())
-        except HwcostError as error:
-            complain(str(error))
-            found.append({"file": platform, "ok": False, "error": str(error)})
-            continue
-        found.append(verdict.data)
-        if not as_json:
-            say("\n".join(verdict.lines))
-    if as_json:
-        say(json.dumps(found, indent=2))
-    elif len(found) > 1:
-        say(summary(found))
-    if not all(one["ok"] for one in found):
-        raise typer.Exit(1)
+app.command(name="check")(check_command)
 
 
 @app.command()
