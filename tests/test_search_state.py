@@ -70,15 +70,17 @@ COPIES: dict[str, Callable[[Search], Any]] = {
 STATE_ONLY = {"WeightNorm"}
 
 
-def _says_little(case: Case, how: str) -> bool:
-    """Whether other copies of other nets say nearly the same: torch.save pickles."""
-    return how == "torch.save" and case.net not in VARIED
+def _is_slow(case: Case, how: str) -> bool:
+    """Whether other cases say nearly the same sooner: of most nets one kind of copy is enough."""
+    return case.slow or (how != "deepcopy" and case.net not in VARIED)
 
 
 every_copy = pytest.mark.parametrize(
     ("case", "how"),
     [
-        pytest.param(case, how, id=f"{case}-{how}", marks=[pytest.mark.slow] if case.slow else [])
+        pytest.param(
+            case, how, id=f"{case}-{how}", marks=[pytest.mark.slow] if _is_slow(case, how) else []
+        )
         for case in MOST
         for how in (["deepcopy"] if case.net in STATE_ONLY else COPIES)
     ],
