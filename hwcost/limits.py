@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hwcost.quotient import Graph, too_large
 
 #: Steps and cases of one formula; one of this size was not written by a person.
-MOST_STEPS = 100_000
+MOST_STEPS = 20_000
 MOST_CASES = 2_000
 
 #: Steps that the cases of a ``select`` may add to rows that do not take them.

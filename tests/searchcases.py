@@ -35,11 +35,17 @@ BRANCHING = {"SuperNet", "PITSuperNet"}
 #: Methods that quantize, and so fold norms and decide about bits.
 QUANTIZING = {"MPS", "ODiMO"}
 
-#: Nets on which every variant of the methods that quantize is tested, not only the fullest.
+#: Nets on which methods that quantize, or prune in patterns, are tested in the quick suite.
 VARIED = {
     *("Residual", "MobileNet", "ConvNeXt", "CausalTCN", "UNet", "MultiheadAttention"),
     *("GroupNorms", "ConvLSTM", "InPlace", "Sequences", "WeightNorm"),
 }
+
+#: Nets on which, in the quick suite, more than one variant of a method is tested.
+FEW = {"Residual", "MobileNet", "MultiheadAttention", "GroupNorms"}
+
+#: Method -> the variant that is tested on all of ``VARIED``; the others are on ``FEW``.
+FULLEST = {"MPS": "removal", "NMPruning": "2of4"}
 
 #: Method -> the ways in which it is run, by name; others run as they are.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -116,9 +122,10 @@ class Case(NamedTuple):
     @property
     def slow(self) -> bool:
         """Whether other cases say nearly the same sooner."""
-        if self.method == "NMPruning" and self.variant != "2of4":
-            return True
-        return (self.quantizing or self.method == "NMPruning") and self.net not in VARIED
+        if not (self.quantizing or self.method == "NMPruning"):
+            return False
+        fullest = FULLEST.get(self.method, self.variant) == self.variant
+        return self.net not in (VARIED if fullest else FEW)
 
     @property
     def costs(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ from torch import nn
 from hwcost.search import Search
 from tests.searchcases import (
     CASES,
+    FEW,
     VARIED,
     Case,
     build,
@@ -72,7 +73,7 @@ STATE_ONLY = {"WeightNorm"}
 
 def _is_slow(case: Case, how: str) -> bool:
     """Whether other cases say nearly the same sooner: of most nets one kind of copy is enough."""
-    return case.slow or (how != "deepcopy" and case.net not in VARIED)
+    return case.slow or (how != "deepcopy" and case.net not in FEW)
 
 
 every_copy = pytest.mark.parametrize(
