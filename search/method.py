@@ -48,6 +48,9 @@ class Method(nn.Module):
     #: How the method is called in messages and in ``METHODS``.
     title: ClassVar[str] = ""
 
+    #: What to do about a precision that a platform has not, for a message.
+    bits_hint: ClassVar[str] = ""
+
     #: The p of the norm that stands for the maximum over engines in a loss, None for the maximum.
     smooth: float | None = None
 

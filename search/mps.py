@@ -39,6 +39,7 @@ class MPSMethod(QuantizedMethod):
     """MPS as one of several methods of a search; for its arguments see ``MPS``."""
 
     title = "MPS"
+    bits_hint = "; give such layers bits of their own by qinfo"
 
     def __init__(
         self,

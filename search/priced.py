@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from hwcost.errors import PrecisionError
 from hwcost.search.costs import Cost, Costs, Specification
 from hwcost.search.trained import Trained
 from hwcost.workload import Workload
@@ -51,9 +52,16 @@ class Priced(Trained):
         with torch.no_grad():
             reference = {n: found.price(n, self.workload_reference) for n in found.models}
             table = self.workload()
-            for name in found.models:
-                found.price(name, table)  # or what it cannot price shows in the middle of training
+            self._check_priced(found, table)  # or it shows in the middle of training
         self._costs, self.reference = found, reference
+
+    def _check_priced(self, costs: Specification, table: Workload) -> None:
+        try:
+            for name in costs.models:
+                costs.price(name, table)
+        except PrecisionError as error:
+            hints = "".join(method.bits_hint for method in self.each_method())
+            raise PrecisionError(f"{error}{hints}") from None
 
     @torch.no_grad()
     def price(self, name: str, decisions: Tensor) -> float:

@@ -318,7 +318,7 @@ def test_several_platforms_price_bits() -> None:
 
 
 def test_bits_without_an_engine_are_an_error_that_names_the_layer() -> None:
-    with pytest.raises(PrecisionError, match=r"layer '2' .*ne16_compute.*a_bits 8"):
+    with pytest.raises(PrecisionError, match=r"layer '2' .*ne16_compute.*a_bits 8.*qinfo"):
         _ = MPS(net(), X, a_bits=(4, 8), cost="ne16_compute:latency").cost
 
 
