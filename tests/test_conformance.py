@@ -34,6 +34,7 @@ FALLING = {
     ("*", "conv_transpose", stride): "a tile of outputs that are further apart reads fewer inputs"
     for stride in ("sd", "sh", "sw")
 }
+FALLING["xg24", "conv", "cin"] = "an odd number of channels is multiplied one by one, not in pairs"
 
 
 def moved(subject: Subject, steps: dict[str, float]) -> tuple[Workload, Workload, torch.Tensor]:
@@ -119,7 +120,7 @@ def test_value_is_finite_and_not_negative(subject: Subject) -> None:
 @every_reading_formula
 def test_value_does_not_fall_when_a_size_grows(subject: Subject) -> None:
     for size in sizes_read(subject):
-        if ("*", subject.kind, size) in FALLING:
+        if any((name, subject.kind, size) in FALLING for name in ("*", subject.platform)):
             continue
         table, larger, same = moved(subject, {size: 1})
         before, after = subject.model.rows(table)[same], subject.model.rows(larger)[same]
