@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from hwcost.descriptor import Document
 from hwcost.errors import DescriptorError
-from hwcost.schema import EngineSpec, PlatformSpec
+from hwcost.schema import EngineSpec, OpSpec, PlatformSpec
 
 #: Characters in all formulas of a file, and op entries in all its engines.
 MOST_FORMULA_TEXT = 40_000
@@ -48,7 +48,13 @@ def _engine_formulas(engine: EngineSpec) -> Iterator[object]:
         yield engine.default.cycles
     for op in engine.ops:
         kinds = 1 if isinstance(op.match, str) else len(op.match)
-        tile = (op.load, op.store, op.once, op.tile.bytes if op.tile else None)
-        for text in (op.where, op.cycles, op.scratch, *tile, *(op.as_ or {}).values()):
+        for text in _op_formulas(op):
             # An entry for several kinds is parsed once and checked for each.
             yield "" if text is None else str(text) * kinds
+
+
+def _op_formulas(op: OpSpec) -> Iterator[object]:
+    yield from (op.where, op.cycles, op.scratch, op.load, op.store, op.once)
+    yield from op.reserved.values()
+    yield from (op.as_ or {}).values()
+    yield op.tile.bytes if op.tile else None

@@ -10,8 +10,8 @@ from hwcost.checks import Result, results
 from hwcost.explain_names import source_name
 from hwcost.explain_text import folded
 from hwcost.loading import load, split_point
+from hwcost.percent import percent, signed_percent
 from hwcost.platform import Platform
-from hwcost.reports_coverage import percent, signed_percent
 from hwcost.reports_format import Column, Sheet, plain
 from hwcost.units import engineering
 

@@ -104,6 +104,10 @@ def _op(op: Mapping[str, Any], kinds: list[str]) -> str:
         text = f"{key} = {op[key]}" if key == "cycles" else f"{key}: {op[key]}"
     where = f", where {op['where']}" if "where" in op else ""
     scratch = f", scratch = {op['scratch']}" if "scratch" in op else ""
+    scratch += "".join(
+        f", reserved {name} = {text}" for name, text in op.get("reserved", {}).items()
+    )
+    scratch += ", in place" if op.get("in_place") else ""
     source = f" [{op['source']}]" if "source" in op else ""
     names = f" ({', '.join(kinds)})" if len(kinds) > 3 else ""
     return f"{text}{where}{scratch}{names}{source}"

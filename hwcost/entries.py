@@ -40,6 +40,7 @@ class EntryMaker:
         where = self._condition(spec.where)
         cycles = None if spec.cycles is None else self._formula(spec.cycles, "cycles", "cycle")
         scratch = None if spec.scratch is None else self._formula(spec.scratch, "scratch", "B")
+        reserved = {n: self._formula(f, "reserved", "B") for n, f in spec.reserved.items()}
         made = []
         self.known.check_no_tile(where)
         for kind in kinds:
@@ -47,7 +48,8 @@ class EntryMaker:
                 None if cycles is None else make_tile(spec, kind, cycles, self._formula, self.known)
             )
             whole = cycles if tile is None else op_cycles(tile)
-            for expr in (where, whole, scratch, None if tile is None else tile.bytes):
+            need = None if tile is None else tile.bytes
+            for expr in (where, whole, scratch, *reserved.values(), need):
                 if expr is not None:
                     _check_sizes(expr, kind)
                     self._check_tile(expr, kind, tile)
@@ -62,6 +64,8 @@ class EntryMaker:
                     free=spec.free or "",
                     unsupported=spec.unsupported or "",
                     scratch=scratch,
+                    reserved=reserved,
+                    in_place=spec.in_place,
                     note=spec.note or "",
                     source=spec.source or "",
                     tile=tile,
@@ -115,9 +119,7 @@ class EntryMaker:
 
     def _formula(self, text: str | float, key: str, unit: str) -> sympy.Expr:
         expr = parse(text, self.scope)
-        counts_bytes = (
-            key in ("scratch", "bytes") and dimension_of(expr, self.known.dims) == Dimension.none()
-        )
+        counts_bytes = unit == "B" and dimension_of(expr, self.known.dims) == Dimension.none()
         if not counts_bytes:
             self.known.check_dimension(expr, parse_unit(unit).dimension, key)
         return expr
@@ -174,6 +176,9 @@ def _one_outcome(spec: OpSpec) -> None:
         raise DescriptorError(
             f"an op entry has exactly one of cycles, as, free, unsupported; found {found}"
         )
+    if spec.cycles is None and (spec.in_place or spec.reserved):
+        key = "in_place" if spec.in_place else "reserved"
+        raise DescriptorError(f"{key!r} goes with 'cycles'; found {given[0]!r}")
 
 
 def _text(spec: OpSpec, tile: Tile | None) -> str:
@@ -191,8 +196,9 @@ def _renamed(entry: Entry, kind: str, where: Boolean, alias: Alias, at: str) -> 
 
     cycles = None if entry.cycles is None else swap(entry.cycles)
     scratch = None if entry.scratch is None else swap(entry.scratch)
-    tile = None if entry.tile is None else entry.tile.renamed(sizes)
-    for expr in (cycles, scratch, *(() if tile is None else (tile.need,))):
+    reserved = {name: swap(expr) for name, expr in entry.reserved.items()}
+    tile = None if entry.tile is None else entry.tile.renamed(kind, sizes)
+    for expr in (cycles, scratch, *reserved.values(), *(() if tile is None else (tile.need,))):
         whole = expr if expr is None or tile is None else tile.without(expr)
         missing = [] if whole is None else _missing_sizes(whole, kind)
         if missing:
@@ -207,6 +213,7 @@ def _renamed(entry: Entry, kind: str, where: Boolean, alias: Alias, at: str) -> 
         at=at,
         cycles=cycles,
         scratch=scratch,
+        reserved=reserved,
         alias=alias,
         tile=tile,
     )

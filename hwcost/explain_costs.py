@@ -5,6 +5,8 @@ from functools import partial
 
 import torch
 
+from hwcost.calibration import MeasuredError
+from hwcost.calibration_reach import error_text, layer_error, total_error
 from hwcost.costmodel import CostModel
 from hwcost.errors import HwcostError, HwcostWarning
 from hwcost.explain_formula import (
@@ -80,20 +82,26 @@ def _decisions(row: Row, view: View) -> list[tuple[str, str]]:
 
 
 def _cost(row: Row) -> list[tuple[str, str]]:
-    unit = row.model.unit
+    unit, table, metric = row.model.unit, row.workload, row.model.metric.name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HwcostWarning)
-        whole = _quiet(row.model).total(row.workload)
+        model = _quiet(row.model)
+        whole, rows = model.total(table), model.rows(table).detach() * table.column("weight")
     cost, total = row.cost(), float(whole.detach())
-    lines = [("this op", quantity_text(cost, unit))]
+    known = (row.platform, metric, table, row.plan)
+    lines = [("this op", quantity_text(cost, unit) + _off(layer_error(*known, row.index)))]
     if row.numbers["weight"] != 1:
         lines.append(("times", f"{row.numbers['weight']:g} executions"))
     if total > 0:
         share = 100 * cost * row.numbers["weight"] / total
-        lines.append(
-            ("network", f"{quantity_text(total, unit)}, of which this op is {share:.3g} %")
-        )
+        error = None if row.plan.problems else total_error(*known, (rows / total).tolist())
+        text = f"{quantity_text(total, unit)}{_off(error)}, of which this op is {share:.3g} %"
+        lines.append(("network", text))
     return lines
+
+
+def _off(error: MeasuredError | None) -> str:
+    return "" if error is None else f", {error_text(error)}"
 
 
 def _quiet(model: CostModel) -> CostModel:

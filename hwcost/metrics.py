@@ -129,9 +129,13 @@ class MetricMaker:
         with self.known.at(*loc, "value"):
             value = parse_quantity(spec.value)
             require(value.dimension, metrics[spec.metric].unit.dimension, "value")
+            if value.value < 0:
+                raise DescriptorError(f"value is {spec.value}; expected 0 or more")
         with self.known.at(*loc, "tol"):
             tolerance = parse_quantity(spec.tol)
             require(tolerance.dimension, Dimension.none(), "tol")
+            if not 0 <= tolerance.value <= 1:
+                raise DescriptorError(f"tol is {spec.tol}; expected 0 % to 100 %")
         source = self.spec.sources.get(spec.source, spec.source)
         return Check(
             kind,

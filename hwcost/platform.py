@@ -1,7 +1,7 @@
 """Platform: a checked descriptor, its formulas parsed and its numbers in SI units."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -74,14 +74,16 @@ class Alias:
 class Entry:
     """What one kind of op costs on an engine, where ``where`` holds.
 
-    ``cycles`` and ``scratch`` read sizes, derived sizes and params by name; exactly one of
-    ``cycles``, ``free`` and ``unsupported`` is set.
+    ``cycles``, ``scratch`` and ``reserved`` read sizes, derived sizes and params by name; exactly
+    one of ``cycles``, ``free`` and ``unsupported`` is set.
 
     Attributes:
         conditions: how many conditions ``where`` joins; the entry with the most wins.
         at: file and line, for messages.
+        reserved: buffer that is there for the whole network -> bytes that the op uses of it.
+        in_place: whether the output overwrites the input, where no later op reads that.
         alias: set where the formulas are those of another kind.
-        tile: set where the op is cut into tiles, whose sizes ``cycles`` and ``scratch`` then read.
+        tile: set where the op is cut into tiles, whose sizes the formulas then read.
     """
 
     kind: str
@@ -93,6 +95,8 @@ class Entry:
     free: str = ""
     unsupported: str = ""
     scratch: sympy.Expr | None = None
+    reserved: Mapping[str, sympy.Expr] = field(default_factory=dict)
+    in_place: bool = False
     note: str = ""
     source: str = ""
     alias: "Alias | None" = None

@@ -8,9 +8,9 @@ from typing import Any
 
 from hwcost.calibration import MeasuredError
 from hwcost.measured import Figure, figure
+from hwcost.percent import percent
 from hwcost.platform import Metric, Platform
 from hwcost.reports_costs import STATUS_MEANS, Priced
-from hwcost.reports_coverage import percent
 from hwcost.reports_error import (
     MEANING,
     error_column,

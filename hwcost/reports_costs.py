@@ -12,12 +12,13 @@ from pathlib import Path
 from torch import Tensor
 
 from hwcost.costmodel import CostModel
+from hwcost.derived_rows import derived
 from hwcost.errors import HwcostWarning, UnknownName, WorkloadError, suggestion
 from hwcost.loading import load
 from hwcost.offers import FREE
 from hwcost.plan import Plan, bits_text
 from hwcost.platform import Metric, Platform
-from hwcost.reports_coverage import Coverage, coverage, derived
+from hwcost.reports_coverage import Coverage, coverage
 from hwcost.units import engineering
 from hwcost.workload import Workload
 
@@ -25,6 +26,7 @@ from hwcost.workload import Workload
 STATUS_MEANS = {
     "published": "published: formulas from the literature; no silicon was measured",
     "datasheet": "datasheet: formulas made from data sheet figures; no silicon was measured",
+    "simulated": "simulated: formulas fitted to or checked in a simulator, not on silicon",
     "measured": "measured: formulas fitted to or checked on silicon",
     "template": "template: numbers that stand for nothing until hwcost fit has replaced them",
 }

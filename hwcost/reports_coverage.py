@@ -3,18 +3,15 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 
 import torch
 from torch import Tensor
 
-from hwcost.compile import Formula, compile_formula
-from hwcost.derived import derived_exprs
-from hwcost.formula import symbol
+from hwcost.derived_rows import derived
 from hwcost.offers import DEFAULT, MODELLED, STATUSES
+from hwcost.percent import percent
 from hwcost.plan import Plan
-from hwcost.schema_measured import DEPTHWISE
-from hwcost.structure import KIND_CODES, KIND_NAMES
+from hwcost.structure import KIND_NAMES
 from hwcost.workload import Workload
 
 
@@ -56,28 +53,6 @@ def _counted(kinds: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in kinds.items())
 
 
-def percent(share: float) -> str:
-    """A share between 0 and 1 as ``99.8 %``: 100 % and 0 % only where it is all or nothing."""
-    if math.isnan(share):
-        return "-"
-    digits = f"{100 * share:.3g}"
-    if share < 1 and float(digits) >= 100:
-        return "> 99.9 %"
-    return (
-        "< 0.01 %"
-        if 0 < share < 1e-4
-        else f"{float(f'{100 * share:.2f}' if share < 0.01 else digits):g} %"
-    )
-
-
-def signed_percent(share: float) -> str:
-    """A relative difference as ``+3.1 %``, without false digits; empty for NaN."""
-    if math.isnan(share):
-        return ""
-    shown = f"{100 * share:+.1f}" if abs(share) < 0.1 else f"{100 * share:+.3g}"
-    return "0 %" if float(shown) == 0 else f"{shown} %"
-
-
 def coverage(workload: Workload, plan: Plan) -> Coverage:
     """Return what of a network a plan prices."""
     times = workload.column("weight").detach().cpu()
@@ -111,42 +86,3 @@ def _kinds(workload: Workload, plan: Plan) -> dict[str, dict[str, int]]:
     for index in counts.nonzero().flatten().tolist():
         found[STATUSES[index // codes]][KIND_NAMES[index % codes]] = int(counts[index])
     return found
-
-
-def derived(workload: Workload, bits: Mapping[str, Tensor], name: str) -> Tensor:
-    """Return a derived size (``macs``, ``w_bytes``, ...) of one execution of each row.
-
-    Args:
-        bits: resolved bits of a plan; shape ``(rows,)``.
-
-    Returns:
-        Shape ``(rows,)``, NaN where a row lacks a size.
-    """
-    values = torch.full((len(workload),), math.nan, dtype=torch.float64)
-    for code in torch.unique(workload.structure.kind_codes).tolist():
-        rows = (workload.structure.kind_codes == code).nonzero().flatten()
-        formula = _formula(KIND_NAMES[code], name)
-        columns = {n: _column(workload, bits, n)[rows] for n in formula.names}
-        values[rows] = formula(columns).double().expand(rows.shape)
-    return values
-
-
-def measured_kinds(workload: Workload) -> list[str]:
-    """Return the kind of each row as a calibration names it: depthwise convolutions apart."""
-    depthwise = derived(workload, {}, DEPTHWISE).tolist()
-    return [
-        DEPTHWISE if kind == "conv" and apart == 1 else kind
-        for kind, apart in zip(workload.kinds, depthwise, strict=True)
-    ]
-
-
-def _column(workload: Workload, bits: Mapping[str, Tensor], name: str) -> Tensor:
-    if name in bits:
-        return bits[name]
-    return workload.column(name).detach().cpu()
-
-
-@cache
-def _formula(kind: str, name: str) -> Formula:
-    assert kind in KIND_CODES
-    return compile_formula(derived_exprs(kind)[symbol(name)])

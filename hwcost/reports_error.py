@@ -1,39 +1,23 @@
 """How far a platform's figures are off, as reports say it, and what nobody measured."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-import torch
-
+from hwcost import calibration_reach
 from hwcost.calibration import MeasuredError
-from hwcost.offers import DEFAULT, MODELLED
-from hwcost.ops import KINDS
+from hwcost.calibration_reach import error_text, share_of, short_error, unlike
+from hwcost.percent import percent
 from hwcost.platform import Platform
 from hwcost.reports_costs import Priced
-from hwcost.reports_coverage import measured_kinds, percent
 from hwcost.reports_format import Column
 
 #: Ops outside the calibration that cost less than this share are not worth a line.
 _LEAST_SHARE = 0.01
 
-#: A total of which more than this is outside the calibration has no known error.
-_MOST_SHARE = 0.2
-
 #: What the ``±`` of a column means.
 MEANING = (
     "±: nine of ten measured rows are within (p90); rows left out of the fit, where that was tried."
 )
-
-
-def error_text(error: MeasuredError) -> str:
-    """Return ``±14 % (p90, 45 rows)``."""
-    what = "rows" if error.of == "layers" else error.of
-    return f"{short_error(error)} (p90, {error.rows} {what if error.rows > 1 else what[:-1]})"
-
-
-def short_error(error: MeasuredError) -> str:
-    """Return ``±14 %``."""
-    return f"±{percent(error.expected)}"
 
 
 def total_error(costs: Priced, metric: str) -> MeasuredError | None:
@@ -42,11 +26,10 @@ def total_error(costs: Priced, metric: str) -> MeasuredError | None:
     A lower bound has none, nor has a total of which much is unlike all that was measured.
     ``costs`` has its rows.
     """
-    error = costs.platform.error(metric, "nets")
-    if error is None or costs.partial(metric):
+    if costs.platform.error(metric, "nets") is None or costs.partial(metric):
         return None
-    rows = {row for rows in _unlike(costs).values() for row in rows}
-    return None if _share(costs, metric, rows) > _MOST_SHARE else error
+    shares = costs.share(metric)
+    return calibration_reach.total_error(costs.platform, metric, costs.workload, costs.plan, shares)
 
 
 def with_error(costs: Priced, metric: str) -> str:
@@ -123,11 +106,13 @@ def not_measured(costs: Priced) -> str:
     that has a measured error; small shares are left out. ``costs`` has its rows.
     """
     metric = next((m for m in costs.models if costs.platform.error(m) is not None), "")
-    found = _unlike(costs) if metric else {}
+    if not metric:
+        return ""
+    shares = costs.share(metric)
     parts = [
         f"{_counted(len(rows), what)} ({percent(share)} of {metric})"
-        for what, rows in found.items()
-        if (share := _share(costs, metric, rows)) >= _LEAST_SHARE
+        for what, rows in unlike(costs.platform, costs.workload, costs.plan).items()
+        if (share := share_of(shares, rows)) >= _LEAST_SHARE
     ]
     return f"unlike all that was measured: {', '.join(parts)}" if parts else ""
 
@@ -136,44 +121,3 @@ def _counted(number: int, what: str) -> str:
     """``2 linear`` for a kind of op, ``2 ops at w4a8`` for bits."""
     ops = f"{'op' if number == 1 else 'ops'} " if what.startswith("at ") else ""
     return f"{number} {ops}{what}"
-
-
-def _share(costs: Priced, metric: str, rows: Iterable[int]) -> float:
-    return float(torch.tensor(costs.share(metric)).nan_to_num()[[*rows]].sum())
-
-
-def _unlike(costs: Priced) -> dict[str, list[int]]:
-    """Bits and kinds of op that no measured row had -> the priced rows that have them."""
-    known = costs.platform.calibration
-    assert known is not None
-    return {**_unknown_bits(costs, known.bits), **_unknown_kinds(costs, known.kinds)}
-
-
-def _unknown_kinds(costs: Priced, kinds: Sequence[str]) -> dict[str, list[int]]:
-    """Kind that no measured row had -> the priced rows of that kind."""
-    found: dict[str, list[int]] = {}
-    if not kinds:
-        return found
-    labels = measured_kinds(costs.workload)
-    for row in _priced(costs):
-        if labels[row] not in kinds:
-            found.setdefault(labels[row], []).append(row)
-    return found
-
-
-def _unknown_bits(costs: Priced, known: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
-    """Bits that no measured row had, such as ``w4a8`` -> the priced rows that have them."""
-    found: dict[str, list[int]] = {}
-    columns = {name: costs.plan.bits[name].tolist() for name in known}
-    for row in _priced(costs):
-        weighted = "bias" in KINDS[costs.workload.kinds[row]].sizes
-        bits = {n: values[row] for n, values in columns.items() if n != "w_bits" or weighted}
-        if any(known[n] and not math.isnan(b) and b not in known[n] for n, b in bits.items()):
-            text = "".join(f"{n[0]}{b:g}" for n, b in bits.items() if not math.isnan(b))
-            found.setdefault(f"at {text}", []).append(row)
-    return found
-
-
-def _priced(costs: Priced) -> list[int]:
-    status = costs.plan.status
-    return ((status == MODELLED) | (status == DEFAULT)).nonzero().flatten().tolist()

@@ -74,7 +74,8 @@ def fit(columns: Sequence[Column], width: int, gap: int = GAP) -> tuple[list[Col
         shrunk = _shrunk(abbreviated, _total(abbreviated, gap) - width)
         if _total(shrunk, gap) <= width:
             return shrunk, dropped
-        worst = max(kept, key=lambda c: c.rank)
+        # The last of equals: what stands beside a value goes before the value.
+        worst = max(reversed(kept), key=lambda c: c.rank)
         if worst.rank == 0:
             least = [replace(c, least=min(c.least, LEAST)) for c in abbreviated]
             return _shrunk(least, _total(least, gap) - width), dropped
@@ -93,10 +94,19 @@ def _shrunk(columns: Sequence[Column], over: int) -> list[Column]:
     for column in columns:
         if column.least and over > 0:
             allowed = min(column.width, max(column.width - over, column.least, len(column.title)))
+            allowed = _distinct_width(column.cells, allowed)
             over -= column.width - allowed
             column = replace(column, cells=[shorten(cell, allowed) for cell in column.cells])
         result.append(column)
     return result
+
+
+def _distinct_width(cells: Sequence[str], least: int) -> int:
+    """The least width, not below ``least``, at which different cells stay different."""
+    different = set(cells)
+    widths = range(least, max(map(len, cells), default=least))
+    enough = (w for w in widths if len({shorten(cell, w) for cell in different}) == len(different))
+    return next(enough, max(least, widths.stop))
 
 
 def shorten(text: str, width: int) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 from hwcost.explain_sizes import sizes_text
 from hwcost.offers import STATUSES
 from hwcost.ops import BITS, KINDS, SIZES
+from hwcost.percent import percent
 from hwcost.reports_costs import STATUS_MEANS, Priced
-from hwcost.reports_coverage import percent
 from hwcost.reports_error import (
     calibration_facts,
     not_measured,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hwcost.measured import Figure, figures
-from hwcost.reports_coverage import signed_percent
+from hwcost.percent import signed_percent
 from hwcost.reports_format import Column
 from hwcost.units import engineering
 

@@ -5,12 +5,12 @@ import math
 import sympy
 
 from hwcost.costmodel import CostModel
+from hwcost.derived_rows import derived
 from hwcost.errors import HwcostError
 from hwcost.explain_memory import alive, peak_row
 from hwcost.formula import symbol
 from hwcost.platform import Limit, Memory
 from hwcost.reports_costs import Priced, no_own_warnings
-from hwcost.reports_coverage import derived
 from hwcost.units import engineering
 
 _MOST_NAMED = 4

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hwcost.derived_rows import derived
 from hwcost.explain_sizes import sizes_text
-from hwcost.reports_coverage import derived
 from hwcost.reports_format import Column, Sheet
 from hwcost.reports_layers import density_column, row_sizes
 from hwcost.reports_tabular import Tabular

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hwcost.calibration_reach import error_text
 from hwcost.offers import STATUSES
 from hwcost.ops import BITS, SIZES
 from hwcost.platform import Metric
-from hwcost.reports_error import error_text
 from hwcost.reports_format import Column, Sheet, as_html, plain
 from hwcost.reports_parts import BLOCK, Part
 from hwcost.reports_tabular import ForTerminal, Tabular, column_name, require_pyarrow, si

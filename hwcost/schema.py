@@ -140,6 +140,16 @@ class OpSpec(Closed):
     scratch: FormulaText | None = Field(
         None, description="bytes of working memory while the op runs, such as an im2col buffer"
     )
+    reserved: dict[Text, FormulaText] = Field(
+        default={},
+        description="buffer -> bytes that the op uses of it; it is there for the whole network, as"
+        " large as the op that uses most of it",
+    )
+    in_place: bool = Field(
+        False,
+        strict=True,
+        description="the output overwrites the op's input where no later op reads that",
+    )
     note: Text | None = Field(None, description="what the formula models")
     source: Text | None = Field(None, description="where the formula comes from")
 
@@ -198,7 +208,7 @@ class PlatformSpec(Closed):
     hwcost: Literal[1] = Field(description="version of this schema")
     name: Text = Field(description="name of the platform, as used on the command line")
     title: Text = Field(description="what it is, in a line")
-    status: Literal["published", "datasheet", "measured", "template"] = Field(
+    status: Literal["published", "datasheet", "simulated", "measured", "template"] = Field(
         description="where the formulas come from; shown in every report"
     )
     note: Text | None = Field(None, description="what the descriptor does not model")

@@ -8,9 +8,9 @@ import torch
 
 from hwcost.checks import results
 from hwcost.costmodel import CostModel
+from hwcost.derived_rows import measured_kinds
 from hwcost.loading import load
 from hwcost.measurements import read_measurements
-from hwcost.reports_coverage import measured_kinds
 from hwcost.workload import Workload
 
 DATA = Path(__file__).parents[1] / "docs" / "data"

@@ -23,10 +23,10 @@ from hwcost.errors import (
 )
 from hwcost.explain_sizes import sizes_text
 from hwcost.loading import available, load, loads
+from hwcost.percent import percent
 from hwcost.platform import Platform
 from hwcost.reports import compare, report, table
 from hwcost.reports_compare import Comparison
-from hwcost.reports_coverage import percent
 from hwcost.reports_format import Column, Sheet, fit, markdown, plain, shorten, tex
 from hwcost.reports_layers import Report
 from hwcost.tracing import trace
