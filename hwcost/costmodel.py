@@ -22,6 +22,7 @@ from hwcost.plan import Group, Plan, make_plan, plan_by_size, require_supported
 from hwcost.platform import Platform
 from hwcost.rowformulas import RowFormulas
 from hwcost.structure import Structure
+from hwcost.tile_now import with_tiles
 from hwcost.workload import Workload
 
 #: Names in a formula that depend on the bits of a row.
@@ -215,13 +216,15 @@ class CostModel:
             return self._op_metric.alone(engine, busy)
         return self.formulas.values(traced, groups, offer.columns)[rows]
 
-    def _bound(self, workload: Workload) -> Bound:
+    def _bound(self, workload: Workload) -> tuple[Bound, Workload]:
+        """The formulas for a table, and the table with its present tiles."""
         plan = self.plan(workload)
+        workload = with_tiles(self.platform, plan, workload) if plan.tiles else workload
         key = changed_key(workload)
         bounds = self._bounds.setdefault(workload.structure, {})
         if key not in bounds:
             bounds[key] = self.formulas.bound(workload, plan.groups, plan.columns)
-        return bounds[key]
+        return bounds[key], workload
 
     def _check_supported(self, plan: Plan) -> None:
         if self.metric.reduce is not None:
@@ -233,7 +236,7 @@ class CostModel:
 
     def row_values(self, workload: Workload) -> Tensor:
         """Return the row formulas' values, 0 where a row has no price; shape ``(rows,)``."""
-        return row_values(self._bound(workload), workload)
+        return row_values(*self._bound(workload))
 
     def _rows(self, workload: Workload) -> Tensor:
         plan = self.plan(workload)
@@ -258,7 +261,7 @@ class CostModel:
         if self.metric.needs_ops:
             total = self._op_metric.total(workload, smooth)
         elif self._adds_up(workload.structure):
-            total = weighted_sum(self._bound(workload), workload)
+            total = weighted_sum(*self._bound(workload))
         else:
             values = self.row_values(workload)
             total = self._op_metric.combined(values, workload, self, smooth)

@@ -14,6 +14,7 @@ from hwcost.formula import symbol
 from hwcost.ops import BITS, SIZES
 from hwcost.plan import Group, Plan
 from hwcost.platform import Engine, Entry, Platform
+from hwcost.tile_now import with_tiles
 from hwcost.workload import Workload
 
 
@@ -37,7 +38,9 @@ class Row:
         """Return row ``index`` of a table."""
         plan = model.plan(workload)
         numbers = {n: float(workload.column(n)[index].detach()) for n in SIZES if n not in BITS}
-        numbers |= {n: float(column[index]) for n, column in plan.columns.items()}
+        tiled = with_tiles(model.platform, plan, workload).changed
+        now = plan.columns | {n: tiled[n] for n in plan.tiles if n in tiled}
+        numbers |= {n: float(column[index]) for n, column in now.items()}
         return cls(model, workload, plan, index, numbers)
 
     @property

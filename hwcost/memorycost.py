@@ -18,6 +18,7 @@ from hwcost.ops import KINDS
 from hwcost.plan import Group
 from hwcost.platform import Entry
 from hwcost.structure import Structure
+from hwcost.tile_now import with_tiles
 from hwcost.workload import Workload
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ class MemoryMetric:
         def made() -> tuple[list[Group], list[Formula]]:
             return [g for g, _ in found], [self._working_formula(g, expr) for g, expr in found]
 
+        plan = self.model.plan(workload)
+        workload = with_tiles(self.model.platform, plan, workload) if plan.tiles else workload
         return row_values(self._bound(what, workload, made), workload)
 
     def _sizes(self, workload: Workload) -> _Memory:

@@ -234,16 +234,14 @@ def _problem(
 ) -> str:
     """Why no engine prices a row: the platform's reason, the sizes it looks at, what it knows."""
     kind, asked = structure.kinds[row], structure.engines[row]
-    unfit = next((o for o in offers if bool(o.unfit[row]) and _asks(structure, row, o)), None)
-    if unfit is not None and unfit.engine is not None:
-        at = f"layer {structure.layers[row]!r}: {platform.name}/{unfit.engine.name}"
-        columns = {**structure.traced, **unfit.bits}
-        entry = unfit.entries[int(unfit.entry[row])]
-        return f"{at}: {unfit_text(entry, columns, row, platform.numbers(unfit.engine))}"
+    unfit = [o for o in offers if bool(o.unfit[row]) and _asks(structure, row, o)]
+    if unfit:
+        reasons = [_unfit(platform, structure, one, row) for one in unfit]
+        return f"layer {structure.layers[row]!r}: {'; '.join(reasons)}"
     able = [o for o in offers if o.engine is not None and asked in (None, o.engine.name)]
     engines = [o.engine for o in able if o.engine is not None]
     matched = [o.entries[int(o.entry[row])] for o in able if int(o.entry[row]) >= 0]
-    reasons = dict.fromkeys(entry.unsupported for entry in matched if entry.unsupported)
+    told = dict.fromkeys(entry.unsupported for entry in matched if entry.unsupported)
     reads = {s.name for e in engines for entry in e.entries[kind] for s in entry.where.free_symbols}
     sizes = [f"{n}={structure.traced[n][row].item():g}" for n in KINDS[kind].sizes if n in reads]
     known = {
@@ -255,9 +253,17 @@ def _problem(
     return (
         f"layer {structure.layers[row]!r}: {platform.name}/{'/'.join(e.name for e in engines)}"
         f" has no formula for {kind!r}{' with ' if sizes else ''}{', '.join(sizes)}"
-        f"{': ' if reasons else ''}{'; '.join(reasons)};"
+        f"{': ' if told else ''}{'; '.join(told)};"
         f" known: {', '.join(sorted(known)) or 'none'}"
     )
+
+
+def _unfit(platform: Platform, structure: Structure, offer: Candidate, row: int) -> str:
+    """Why no tile of a row fits on an engine."""
+    assert offer.engine is not None
+    columns, entry = {**structure.traced, **offer.bits}, offer.entries[int(offer.entry[row])]
+    reason = unfit_text(entry, columns, row, platform.numbers(offer.engine))
+    return f"{platform.name}/{offer.engine.name}: {reason}"
 
 
 def _asks(structure: Structure, row: int, offer: Candidate) -> bool:

@@ -1,9 +1,9 @@
 """Tiles: the part of an op that fits into a small memory at once, and what its formulas read.
 
-A tile is solved once for the whole sizes of a traced op (``tile_solver``) and is a constant
-from then on: a column such as ``tile.cout`` for each size that is cut. What formulas see of it,
-``tcout``, ``n_tiles``, ``tile_in_bytes`` and so on, are expressions of the op's sizes and these
-constants, written here once as text.
+A tile is solved for whole sizes (``tile_solver``), for those that a search changes again and again
+(``tile_now``), and is a constant for the gradient: a column such as ``tile.cout`` for each size
+that is cut. What formulas see of it, ``tcout``, ``n_tiles``, ``tile_in_bytes`` and so on, are
+expressions of the op's sizes and these constants, written here once as text.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,6 +12,7 @@ from functools import cache, cached_property
 
 import sympy
 
+from hwcost.derived import derived_exprs
 from hwcost.formula import Scope, parse, symbol
 from hwcost.formula_nodes import Ceil, Where
 from hwcost.ops import KINDS, SIZES
@@ -109,6 +110,11 @@ def constant(size: str) -> sympy.Symbol:
     return symbol(f"tile.{size}")
 
 
+def _part(whole: sympy.Expr, tile: sympy.Expr) -> sympy.Expr:
+    """What a tile is along a size; a size below the solved tile, as in a search, is whole."""
+    return Where((whole, whole < tile), (tile, True))
+
+
 @cache
 def tile_exprs(kind: str, cut: tuple[str, ...]) -> dict[sympy.Symbol, sympy.Expr]:
     """Return tile name -> expression over the sizes of ``kind`` and the solved tile.
@@ -120,7 +126,7 @@ def tile_exprs(kind: str, cut: tuple[str, ...]) -> dict[sympy.Symbol, sympy.Expr
     tiles = sympy.Integer(1)
     for size in CUTS[kind]:
         whole, tile = symbol(size), constant(size)
-        names[f"t{size}"] = Where((whole, whole < tile), (tile, True)) if size in cut else whole
+        names[f"t{size}"] = _part(whole, tile) if size in cut else whole
         if size in cut:
             # A size below the tile, as in a search, is one smaller tile.
             tiles *= Where((sympy.Integer(1), whole < tile), (Ceil(whole / tile), True))
@@ -136,6 +142,7 @@ class Tile:
 
     Attributes:
         kind: the kind whose tiles they are: the entry's own, or that of its alias.
+        row: the kind of the ops.
         cut: the sizes that are cut.
         memory: the memory that a tile must fit into.
         copies: 2 where one tile is moved while the other is computed, else 1.
@@ -148,6 +155,7 @@ class Tile:
     """
 
     kind: str
+    row: str
     cut: tuple[str, ...]
     memory: str
     copies: int
@@ -167,14 +175,24 @@ class Tile:
     @cached_property
     def need(self) -> sympy.Expr:
         """Bytes that all copies of a tile need, over the row's sizes and the solved tile."""
-        return self.copies * self.bytes.xreplace(self.names)
+        whole = self.bytes.xreplace(self.names).xreplace(derived_exprs(self.row))
+        return self.copies * whole
 
     @cached_property
-    def traffic(self) -> sympy.Expr:
-        """Bytes that all tiles of a sample move."""
-        n = self.names
-        moved = [n[symbol(f"tile_{part}_bytes")] for part in ("in", "w", "out")]
-        return n[symbol("n_tiles")] * sympy.Add(*moved)
+    def moved(self) -> sympy.Expr:
+        """Bytes that one tile moves."""
+        return sympy.Add(*(self.names[symbol(f"tile_{part}_bytes")] for part in ("in", "w", "out")))
+
+    @cached_property
+    def reads(self) -> tuple[sympy.Symbol, ...]:
+        """All that the tile depends on, beside the rules of the search."""
+        whole = sympy.Tuple(self.need, self.moved, *map(self.whole, self.cut), self.whole("groups"))
+        return (*whole.free_symbols, symbol(f"{self.memory}.size"))
+
+    @cached_property
+    def cuts(self) -> dict[sympy.Expr, sympy.Expr]:
+        """What a tile is along a size that is cut -> the solved tile, which is never larger."""
+        return {_part(self.whole(size), constant(size)): constant(size) for size in self.cut}
 
     @property
     def shown(self) -> dict[str, sympy.Expr]:
@@ -197,10 +215,11 @@ class Tile:
         """Return a formula over tile names as one over sizes and the solved tile."""
         return expr.xreplace(self.names)
 
-    def renamed(self, sizes: Mapping[sympy.Symbol, sympy.Expr]) -> "Tile":
+    def renamed(self, row: str, sizes: Mapping[sympy.Symbol, sympy.Expr]) -> "Tile":
         """Return the tiles of another kind of op, which has formulas in place of sizes."""
         parts = {n: (text, expr.xreplace(sizes)) for n, (text, expr) in self.parts.items()}
-        return replace(self, bytes=self.bytes.xreplace(sizes), parts=parts, sizes=dict(sizes))
+        own = self.bytes.xreplace(sizes)
+        return replace(self, row=row, bytes=own, parts=parts, sizes=dict(sizes))
 
 
 def op_form(given: Collection[str], overlap: bool) -> str:

@@ -42,14 +42,18 @@ def make_tile(
         if text is not None:
             parts[part] = str(text), formula(text, part, "cycle")
     text = _BYTES if spec.tile.bytes is None else str(spec.tile.bytes)
+    need = formula(text, "bytes", "B")
+    if not known.tile_names(need):
+        raise DescriptorError(f"'bytes' is {text!r}, the same for any tile; expected e.g. {_BYTES}")
     double = spec.tile.double_buffer
     return Tile(
         kind=kind,
+        row=kind,
         cut=tuple(spec.tile.sizes),
         memory=spec.tile.memory,
         copies=2 if double else 1,
         steps=dict(spec.tile.step),
-        bytes=formula(text, "bytes", "B"),
+        bytes=need,
         text=text,
         overlap=double if spec.tile.overlap is None else spec.tile.overlap,
         parts=parts,

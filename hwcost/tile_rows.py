@@ -6,19 +6,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from hwcost.errors import FormulaError
 from hwcost.platform import Entry
-from hwcost.tile_solver import Numbers, Question, Solver, solver
+from hwcost.tile_solver import Numbers, Solver, solver
 from hwcost.units import engineering
-
-
-def solver_of(entry: Entry, numbers: Numbers) -> Solver:
-    """Return what finds the tiles of an entry with ``tile``.
-
-    Args:
-        numbers: params and memory sizes that the entry's engine sees.
-    """
-    assert entry.tile is not None
-    return solver(Question.of(entry.tile, numbers))
 
 
 def tiles_of(
@@ -30,20 +21,33 @@ def tiles_of(
         entry: index of each row's entry, -1 for none; int64, shape ``(rows,)``.
         columns: sizes and bits of the rows.
         numbers: params and memory sizes that the entries' engine sees.
+
+    Raises:
+        FormulaError: the bytes of some op's tiles cannot be worked out.
     """
     tiles: dict[str, Tensor] = {}
     unfit = torch.zeros(entry.shape, dtype=torch.bool)
-    for number, one in enumerate(entries):
-        if one.tile is None:
-            continue
-        rows = (entry == number).nonzero().flatten()
+    for own, alike in _by_solver(entries, numbers).items():
+        rows = torch.isin(entry, torch.tensor(alike)).nonzero().squeeze(1)
         if len(rows):
-            own = solver_of(one, numbers)
-            found, fits = own.tiles({name: columns[name][rows] for name in own.reads})
-            for name, column in zip(one.tile.columns, found.unbind(1), strict=True):
-                tiles.setdefault(name, _nothing(entry))[rows] = column
-            unfit[rows] = ~fits
+            read = {name: columns[name].index_select(0, rows) for name in own.reads}
+            try:
+                found, fits = own.tiles(read)
+            except FormulaError as error:
+                raise FormulaError(f"{entries[alike[0]].at}: {error}") from None
+            for name, column in zip(own.question.names, found.unbind(1), strict=True):
+                tiles.setdefault(name, _nothing(entry)).index_copy_(0, rows, column)
+            unfit.index_copy_(0, rows, ~fits)
     return tiles, unfit
+
+
+def _by_solver(entries: Sequence[Entry], numbers: Numbers) -> dict[Solver, list[int]]:
+    """Solver -> the entries whose tiles it finds: those of activations are those of sums."""
+    found: dict[Solver, list[int]] = {}
+    for number, one in enumerate(entries):
+        if one.tile is not None:
+            found.setdefault(solver(one.tile, numbers), []).append(number)
+    return found
 
 
 def joined_tiles(offers: Sequence[Mapping[str, Tensor]], chosen: Tensor) -> dict[str, Tensor]:
@@ -65,7 +69,7 @@ def unfit_text(entry: Entry, columns: Mapping[str, Tensor], row: int, numbers: N
     """Return why no tile of a row fits: its sizes, the smallest tile, what there is."""
     tile = entry.tile
     assert tile is not None
-    own = solver_of(entry, numbers)
+    own = solver(tile, numbers)
     read = {name: columns[name][row : row + 1] for name in own.reads}
     smallest, _ = own.tiles(read)
     whole, least = own.sizes(read)[0].tolist(), smallest[0].tolist()

@@ -1,25 +1,36 @@
-"""Search for the best way to cut each of many ops: all numbers of pieces, few before many."""
+"""Search for the best way to cut each of many ops: bounds first, and then all that is left.
+
+Of each op, one size is set aside: that of the most steps. For a given tile along the others, the
+largest along this one follows, since a larger tile never takes fewer bytes. The numbers of
+pieces along the others are halved into boxes. Nothing in a box has fewer tiles than its fewest
+pieces and what its smallest tile leaves for the size set aside; a box that cannot do with as few
+tiles as are known to suffice is left out.
+"""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache, reduce
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from hwcost.compile import Formula
+from hwcost.errors import FormulaError
+from hwcost.tile_aside import Aside
+from hwcost.tile_boxes import Boxes, Grid
+from hwcost.tile_bytes import TileFormula
+from hwcost.tile_pieces import down, up
 
-#: Numbers of tiles that are tried at once; ops that need more are searched size by size.
-_ROUNDS = ((1, 1), (2, 8), (9, 64))
-_MOST = _ROUNDS[-1][1]
+#: How often all ways to cut an op are halved at first; more often while boxes are so few.
+_TIMES = 3
+_FEW = 1 << 12
 
-#: Candidates that are looked at together. So few, and without indexing, ``ceil`` and ``prod``:
-#: torch would share these among threads, which wait for each other on a busy machine.
-_CHUNK = 1 << 13
+#: The width at which the best boxes of an op, so many, are asked what they can do with.
+_TRIED, _KEPT = 2, 4
 
-#: Ops that are searched size by size together, where several sizes are cut.
-_OPS = 8
+#: Ops that are searched together; fewer where lists of pieces are long.
+_OPS = 256
+_LISTED = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,201 +62,136 @@ class Ops:
 
 
 @dataclass(frozen=True, eq=False)
-class Candidates:
-    """Ways to cut ops: which op, into how many pieces along each size, and the tile.
-
-    Attributes:
-        op: int64, shape ``(candidates,)``.
-        pieces: float64, shape ``(candidates, cut)``.
-        tile: as ``pieces``.
-    """
-
-    op: Tensor
-    pieces: Tensor
-    tile: Tensor
-
-    def __getitem__(self, at: Tensor) -> "Candidates":
-        return Candidates(*(t.index_select(0, at) for t in (self.op, self.pieces, self.tile)))
-
-    @property
-    def count(self) -> Tensor:
-        """Tiles of each, shape ``(candidates,)``."""
-        return reduce(torch.mul, self.pieces.unbind(1))
-
-
-@dataclass(frozen=True, eq=False)
 class Search:
     """What makes a tile a good one.
 
     Attributes:
-        names: the tile's columns, one for each size that is cut.
         need: bytes of a tile; not less for a larger one.
-        traffic: bytes that all tiles of an op move.
+        moved: bytes that a tile moves.
         capacity: bytes that there are.
         square: two sizes, by their places, that should be alike if nothing else decides.
     """
 
-    names: tuple[str, ...]
-    need: Formula
-    traffic: Formula
+    need: TileFormula
+    moved: TileFormula
     capacity: float
     square: tuple[int, int] | None
 
     def best(self, ops: Ops) -> Tensor:
-        """Return the best tile of each op, of which the smallest tile must fit; ``(ops, cut)``."""
-        result = torch.full_like(ops.sizes, math.nan)
-        left = torch.arange(len(ops))
-        for low, high in _ROUNDS:
-            ways = _ways(len(self.names), low, high)
-            for part in _parts(left, _CHUNK // len(ways)):
-                self._settle(ops[part], _few(ops[part], ways), part, result)
-            left = left[result[left, 0].isnan()]
-        for part in _parts(left, _CHUNK if len(self.names) == 1 else _OPS):
-            self._settle(ops[part], self._fine(ops[part]), part, result)
+        """Return the best tile of each op, ``(ops, cut)``; if none fits, minus the smallest.
+
+        Raises:
+            FormulaError: the whole of some op takes fewer bytes than its smallest tile.
+        """
+        known, smallest = self.need.known(ops.columns, len(ops)), ops.smallest
+        most, least = (self.need(tile.unbind(1), known.unbind()) for tile in (ops.sizes, smallest))
+        if bool((most < least).any()):
+            raise FormulaError("'bytes' are fewer for a larger tile")
+        whole = most <= self.capacity
+        result = torch.where(whole[:, None], ops.sizes, -smallest)
+        left = ((least <= self.capacity) & ~whole).nonzero().squeeze(1)
+        if len(left):
+            longest = math.isqrt(int(up(ops.sizes, ops.steps).max())) + 1
+            for part in left.split(max(min(_OPS, _LISTED // longest), 1)):
+                cutting = _Cutting(self, ops[part], known.index_select(1, part))
+                result.index_copy_(0, part, cutting.best())
         return result
 
-    def value(self, formula: Formula, ops: Ops, found: Candidates) -> Tensor:
-        """Return the value of a formula for each candidate, shape ``(candidates,)``."""
-        read = {n: found.tile[:, i] for i, n in enumerate(self.names) if n in formula.names}
-        for name in formula.names:
-            if name not in read:
-                column = ops.columns[name]
-                alike = bool((column == column[:1]).all())
-                read[name] = (
-                    column[:1].expand(len(found.op)) if alike else column.index_select(0, found.op)
-                )
-        return formula(read).expand(len(found.op))
 
-    def _settle(self, ops: Ops, found: Candidates, place: Tensor, result: Tensor) -> None:
-        """Write the best of the candidates that fit to the places of their ops."""
-        found = found[(self.value(self.need, ops, found) <= self.capacity).nonzero().flatten()]
-        fewest = torch.full((len(ops),), math.inf, dtype=torch.float64)
-        count = found.count
-        fewest.scatter_reduce_(0, found.op, count, "amin")
-        found = found[(count == fewest.index_select(0, found.op)).nonzero().flatten()]
-        found = found[_order(found, self.value(self.traffic, ops, found), self._oblong(found))]
-        first = torch.ones(len(found.op), dtype=torch.bool)
-        first[1:] = found.op[1:] != found.op[:-1]
-        best = found[first.nonzero().flatten()]
-        result.index_copy_(0, place.index_select(0, best.op), best.tile)
+class _Cutting:
+    """A search for the tiles of a few ops, of which the smallest tile fits and the whole does not.
 
-    def _oblong(self, found: Candidates) -> Tensor:
-        """How far a tile is from a square."""
-        one, other = (found.tile[:, i] for i in self.square or (0, 0))
-        return (one - other).abs()
+    Args:
+        known: what the bytes of a tile depend on.
+    """
 
-    def _fine(self, ops: Ops) -> Candidates:
-        """All ways to cut ops but along one size, and of that one the fewest pieces that fit."""
-        last = (ops.sizes / ops.steps).argmax(1)
-        op, pieces = _grids(ops, last)
-        parts = zip(op.split(_CHUNK), pieces.split(_CHUNK), strict=True)
-        found = [self._searched(ops, *part, last) for part in parts]
-        return Candidates(*map(torch.cat, zip(*found, strict=True)))
+    def __init__(self, search: Search, ops: Ops, known: Tensor) -> None:
+        self._search, self._ops = search, ops
+        self._aside = Aside(search.need, search.capacity, known, ops.sizes, ops.steps)
 
-    def _searched(
-        self, ops: Ops, op: Tensor, pieces: Tensor, last: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Those of the ways to cut ops that fit with some tile along the size in place ``last``."""
-        place = last.index_select(0, op)[:, None]
-        sizes, steps = ops.sizes.index_select(0, op), ops.steps.index_select(0, op)
-        tile = _tile(sizes, steps, pieces)
-        step = steps.gather(1, place)
+    @cached_property
+    def _grid(self) -> Grid:
+        """All ways to cut along the other sizes."""
+        others = [i for i in range(self._ops.sizes.shape[1]) if i != self._aside.place]
+        return Grid(self._ops.sizes[:, others], self._ops.steps[:, others])
 
-        def fits(tile: Tensor) -> Tensor:
-            need = self.value(self.need, ops, Candidates(op, pieces, tile))
-            return (need <= self.capacity)[:, None]
+    def best(self) -> Tensor:
+        """Return the best tile of each op, shape ``(ops, cut)``."""
+        if self._ops.sizes.shape[1] == 1:
+            about = self._aside.about(torch.arange(len(self._ops)))
+            return torch.stack(self._aside.tile(about, self._aside.fewest(about, ()), ()), 1)
+        boxes, own, enough = self._begun()
+        while boxes.width > 1:
+            boxes = self._able(self._grid.halved(boxes), enough)
+            if boxes.width == _TRIED:
+                enough = self._tried(boxes, enough)
+            elif boxes.width == 1:
+                own = self._own(boxes)
+        return self._chosen(boxes, own)
 
-        # The largest tile that fits, in steps: one of ``low`` does, one of ``high`` does not.
-        low = torch.zeros_like(step)
-        high = _up(sizes.gather(1, place), step) + 1
-        while bool((high - low > 1).any()):
-            middle = _down(low + high, 2)
-            good = fits(tile.scatter(1, place, middle * step)) & (middle > 0)
-            low, high = torch.where(good, middle, low), torch.where(good, high, middle)
-        able = (low[:, 0] > 0).nonzero().flatten()
-        least = _up(sizes.gather(1, place), (low * step).clamp(min=1))
-        pieces = pieces.scatter(1, place, least)
-        found = Candidates(op, pieces, _tile(sizes, steps, pieces))[able]
-        return found.op, found.pieces, found.tile
+    def _own(self, boxes: Boxes) -> Tensor:
+        """The fewest pieces along the size set aside, with the smallest tile of each box."""
+        about = self._aside.about(boxes.op)
+        return self._aside.fewest(about, self._grid.smallest(boxes).unbind())
 
+    def _begun(self) -> tuple[Boxes, Tensor, Tensor]:
+        """Large boxes, their pieces along the size set aside, and how many tiles suffice an op."""
+        grid = self._grid
+        boxes = grid.begun(_TIMES, _FEW)
+        boxes = boxes[(grid.fewest(boxes) < math.inf).nonzero().squeeze(1)]
+        own = self._own(boxes)
+        enough = self._least(boxes.op, grid.most(boxes) * own)
+        able = grid.fewest(boxes) * own <= enough.index_select(0, boxes.op)
+        at = able.nonzero().squeeze(1)
+        return boxes[at], own.index_select(0, at), enough
 
-def _parts(rows: Tensor, length: int) -> Sequence[Tensor]:
-    return rows.split(max(length, 1)) if len(rows) else ()
+    def _able(self, boxes: Boxes, enough: Tensor) -> Boxes:
+        """Those of the boxes that may do with so many tiles."""
+        fewest, most = self._grid.fewest(boxes), enough.index_select(0, boxes.op)
+        at = (fewest <= most).nonzero().squeeze(1)
+        boxes, left = boxes[at], down(most.index_select(0, at), fewest.index_select(0, at))
+        fits = self._aside.fits(self._aside.about(boxes.op), left, self._grid.smallest(boxes))
+        return boxes[fits.nonzero().squeeze(1)]
 
+    def _tried(self, boxes: Boxes, enough: Tensor) -> Tensor:
+        """With how many tiles each op can do, by a few of its boxes."""
+        most = self._grid.most(boxes)
+        order = most.argsort(stable=True)
+        order = order.index_select(0, boxes.op.index_select(0, order).argsort(stable=True))
+        op = boxes.op.index_select(0, order)
+        place = torch.arange(len(op)) - torch.searchsorted(op, op)
+        boxes = boxes[order.index_select(0, (place < _KEPT).nonzero().squeeze(1))]
+        tried = self._least(boxes.op, self._grid.most(boxes) * self._own(boxes))
+        return torch.minimum(enough, tried)
 
-def _down(a: Tensor, b: Tensor | float) -> Tensor:
-    return torch.div(a, b, rounding_mode="floor")
+    def _least(self, op: Tensor, count: Tensor) -> Tensor:
+        """The least count of each op, shape ``(ops,)``."""
+        least = torch.full((len(self._ops),), math.inf, dtype=torch.float64)
+        return least.scatter_reduce_(0, op, count, "amin")
 
+    def _chosen(self, boxes: Boxes, own: Tensor) -> Tensor:
+        """The tile of each op with the fewest tiles; of equals, the best."""
+        count = self._grid.most(boxes) * own
+        fewest = self._least(boxes.op, count).index_select(0, boxes.op)
+        at = (count == fewest).nonzero().squeeze(1)
+        boxes, own = boxes[at], own.index_select(0, at)
+        pieces = [*self._grid.pieces(boxes)]
+        pieces.insert(self._aside.place, own)
+        tile = self._aside.tile(self._aside.about(boxes.op), own, self._grid.smallest(boxes))
+        first = self._first(boxes.op, tile, pieces)
+        found = torch.stack(tile, 1).index_select(0, first)
+        return self._ops.smallest.index_copy(0, boxes.op.index_select(0, first), found)
 
-def _up(a: Tensor, b: Tensor) -> Tensor:
-    return -_down(-a, b)
-
-
-def _tile(sizes: Tensor, steps: Tensor, pieces: Tensor) -> Tensor:
-    """The smallest tile that cuts a size into no more than so many pieces."""
-    return torch.minimum(sizes, _up(_up(sizes, pieces), steps) * steps)
-
-
-def _few(ops: Ops, ways: Tensor) -> Candidates:
-    """The ops cut in those of the ways that are possible."""
-    pieces = torch.arange(1, _MOST + 1, dtype=torch.float64)
-    tiles = _tile(ops.sizes[:, :, None], ops.steps[:, :, None], pieces)
-    possible = _up(ops.sizes[:, :, None], tiles) == pieces
-    able = torch.ones(len(ops), len(ways), dtype=torch.bool)
-    for i, column in enumerate(ways.unbind(1)):
-        able &= possible[:, i].index_select(1, column - 1)
-    op, way = able.nonzero().unbind(1)
-    taken = ways.index_select(0, way)
-    own = tiles.flatten(1).index_select(0, op)
-    at = torch.arange(ways.shape[1]) * _MOST + taken - 1
-    return Candidates(op, taken.to(torch.float64), own.gather(1, at))
-
-
-@cache
-def _ways(cut: int, low: int, high: int) -> Tensor:
-    """All ways to cut sizes into ``low`` to ``high`` tiles together, int64, ``(ways, cut)``."""
-
-    def ways(left: int, most: int) -> Iterator[tuple[int, ...]]:
-        if not left:
-            yield ()
-            return
-        for pieces in range(1, most + 1):
-            for rest in ways(left - 1, most // pieces):
-                yield (pieces, *rest)
-
-    found = [way for way in ways(cut, high) if math.prod(way) >= low]
-    return torch.tensor(found, dtype=torch.int64)
-
-
-def _grids(ops: Ops, without: Tensor) -> tuple[Tensor, Tensor]:
-    """All combinations of numbers of pieces, 1 along the size ``without``: op and pieces."""
-    if ops.sizes.shape[1] == 1:
-        return torch.arange(len(ops)), torch.ones_like(ops.sizes)
-    grids = []
-    for sizes, steps, at in zip(
-        *(t.tolist() for t in (ops.sizes, ops.steps, without)), strict=True
-    ):
-        pairs = enumerate(zip(sizes, steps, strict=True))
-        grids.append(
-            torch.cartesian_prod(*(_pieces(s, g)[: 1 if i == at else None] for i, (s, g) in pairs))
-        )
-    counts = [len(grid) for grid in grids]
-    return torch.tensor([op for op, n in enumerate(counts) for _ in range(n)]), torch.cat(grids)
-
-
-@lru_cache(maxsize=1 << 12)
-def _pieces(size: float, step: float) -> Tensor:
-    """The numbers of pieces that a size can be cut into, few first, float64."""
-    whole, each = torch.tensor([size, step], dtype=torch.float64)
-    many = torch.arange(1, math.isqrt(int(size // step)) + 2, dtype=torch.float64)
-    pieces: Tensor = torch.unique(torch.cat([many, _up(whole, many * each)]))
-    return pieces[_up(whole, _tile(whole, each, pieces)) == pieces]
-
-
-def _order(found: Candidates, traffic: Tensor, oblong: Tensor) -> Tensor:
-    """The order of candidates by op, traffic and shape; of equals those first that cut late."""
-    order = torch.arange(len(traffic))
-    for key in (*reversed(found.pieces.unbind(1)), oblong, traffic, found.op):
-        rank = key.index_select(0, order).argsort(stable=True)
-        order = order.index_select(0, rank)
-    return order
+    def _first(self, op: Tensor, tile: Sequence[Tensor], pieces: Sequence[Tensor]) -> Tensor:
+        """The places of the best tile of each op: the least traffic, square, cut late."""
+        moved = self._search.moved
+        known = moved.known(self._ops.columns, len(self._ops)).index_select(1, op)
+        one, other = self._search.square or (0, 0)
+        traffic, oblong = moved(tile, known.unbind()), (tile[one] - tile[other]).abs()
+        order = torch.arange(len(op))
+        for key in (*reversed(pieces), oblong, traffic, op):
+            order = order.index_select(0, key.index_select(0, order).argsort(stable=True))
+        op = op.index_select(0, order)
+        new = torch.ones(len(op), dtype=torch.bool)
+        new[1:] = op[1:] != op[:-1]
+        return order.index_select(0, new.nonzero().squeeze(1))

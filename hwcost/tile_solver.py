@@ -15,9 +15,10 @@ import sympy
 import torch
 from torch import Tensor
 
-from hwcost.compile import Formula, compile_formula
+from hwcost.compile import compile_formula
 from hwcost.formula import symbol
 from hwcost.tile import Tile
+from hwcost.tile_bytes import TileFormula
 from hwcost.tile_search import Ops, Search
 
 #: Ops whose tiles a solver remembers.
@@ -40,7 +41,7 @@ class Question:
         whole: of each, what it is in the row.
         grouped: whether a row's input channels go with its output channels.
         need: bytes of a tile, over sizes and the tile's.
-        traffic: bytes that all tiles move.
+        moved: bytes that a tile moves.
         capacity: bytes of the memory.
     """
 
@@ -50,7 +51,7 @@ class Question:
     whole: tuple[sympy.Expr, ...]
     grouped: sympy.Basic
     need: sympy.Expr
-    traffic: sympy.Expr
+    moved: sympy.Expr
     capacity: sympy.Rational
 
     @classmethod
@@ -63,15 +64,28 @@ class Question:
             tuple(tile.steps.get(size, 1) for size in tile.cut),
             tuple(tile.whole(size).xreplace(numbers) for size in tile.cut),
             tile.whole("groups") > 1 if has_groups else sympy.false,
-            tile.need.xreplace(numbers),
-            tile.traffic.xreplace(numbers),
+            tile.need.xreplace(tile.cuts).xreplace(numbers),
+            tile.moved.xreplace(tile.cuts).xreplace(numbers),
             numbers[symbol(f"{tile.memory}.size")],
         )
 
 
+def solver(tile: Tile, numbers: Numbers) -> "Solver":
+    """Return what finds the tiles of an entry; the same for equal questions.
+
+    Args:
+        numbers: params and memory sizes that the entry's engine sees.
+    """
+    return _asked(tile, tuple((s, numbers[s]) for s in tile.reads if s in numbers))
+
+
 @lru_cache(maxsize=512)
-def solver(question: Question) -> "Solver":
-    """Return the solver of a question; one that was asked before remembers its ops."""
+def _asked(tile: Tile, numbers: tuple[tuple[sympy.Symbol, sympy.Rational], ...]) -> "Solver":
+    return _solver(Question.of(tile, dict(numbers)))
+
+
+@lru_cache(maxsize=512)
+def _solver(question: Question) -> "Solver":
     return Solver(question)
 
 
@@ -84,16 +98,14 @@ class Solver:
 
     def __init__(self, question: Question) -> None:
         self.question = question
-        need, traffic = map(compile_formula, (question.need, question.traffic))
+        need, moved = (TileFormula(e, question.names) for e in (question.need, question.moved))
         self._whole = [compile_formula(expr) for expr in question.whole]
         self._grouped = compile_formula(question.grouped)
-        formulas = (need, traffic, self._grouped, *self._whole)
-        self.reads = sorted({n for f in formulas for n in f.names} - {*question.names})
+        own = {name for formula in (self._grouped, *self._whole) for name in formula.names}
+        self.reads = sorted(own | need.reads | moved.reads)
         cut = question.cut
         square = [(cut.index(a), cut.index(b)) for a, b in _SQUARE if a in cut and b in cut]
-        self._search = Search(
-            question.names, need, traffic, float(question.capacity), next(iter(square), None)
-        )
+        self._search = Search(need, moved, float(question.capacity), next(iter(square), None))
         self._known: dict[tuple[float, ...], list[float]] = {}
 
     def tiles(self, columns: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -106,8 +118,11 @@ class Solver:
         """
         table = torch.stack([columns[name].to(torch.float64) for name in self.reads], 1)
         with torch.no_grad():
-            first, place = _distinct(table)
-            found = self._solved(table[first])[place]
+            if len(table) <= _REMEMBERED:
+                found = self._remembered(table)
+            else:
+                first, place = _distinct(table)
+                found = self._found(table[first])[place]
         return found.abs(), ~(found < 0).any(1)
 
     def need(self, columns: Mapping[str, Tensor], tile: Tensor) -> Tensor:
@@ -120,11 +135,11 @@ class Solver:
 
     def moved(self, columns: Mapping[str, Tensor], tile: Tensor) -> Tensor:
         """Return the bytes that all tiles of a sample move, shape ``(rows,)``."""
-        return self._at(self._search.traffic, columns, tile)
+        count = torch.ceil(self.sizes(columns) / tile).prod(1)
+        return count * self._at(self._search.moved, columns, tile)
 
-    def _at(self, formula: Formula, columns: Mapping[str, Tensor], tile: Tensor) -> Tensor:
-        read = dict(columns) | dict(zip(self.question.names, tile.unbind(1), strict=True))
-        return formula({name: read[name] for name in formula.names}).expand(len(tile))
+    def _at(self, formula: TileFormula, columns: Mapping[str, Tensor], tile: Tensor) -> Tensor:
+        return formula(tile.unbind(1), formula.known(columns, len(tile)).unbind())
 
     def sizes(self, columns: Mapping[str, Tensor]) -> Tensor:
         """Return the sizes that are cut, whole numbers, shape ``(rows, cut sizes)``."""
@@ -132,30 +147,26 @@ class Solver:
         whole = torch.stack([f(columns).expand(rows) for f in self._whole], 1)
         return whole.to(torch.float64).ceil().clamp(min=1)
 
-    def _solved(self, table: Tensor) -> Tensor:
-        """The tile of each distinct op; the smallest, negative, where it fits nowhere."""
-        if len(table) > _REMEMBERED:
-            return self._found(table)
+    def _remembered(self, table: Tensor) -> Tensor:
+        """As ``_found``, but of ops that were not asked for before."""
         keys = list(map(tuple, table.tolist()))
-        new = [i for i, key in enumerate(keys) if key not in self._known]
-        if len(self._known) + len(new) > _REMEMBERED:
-            self._known, new = {}, list(range(len(keys)))
+        if len(self._known) + len(keys) > 2 * _REMEMBERED:
+            self._known = {}
+        new = {key: row for row, key in enumerate(keys) if key not in self._known}
         if new:
-            tiles = self._found(table[new]).tolist()
-            self._known |= {keys[i]: tile for i, tile in zip(new, tiles, strict=True)}
+            tiles = self._found(table[list(new.values())]).tolist()
+            self._known |= zip(new, tiles, strict=True)
         found = [self._known[key] for key in keys]
         return torch.tensor(found, dtype=torch.float64).reshape(len(keys), -1)
 
     def _found(self, table: Tensor) -> Tensor:
+        """The tile of each op; the smallest, negative, where it fits nowhere."""
         result = torch.full((len(table), len(self.question.cut)), math.nan, dtype=torch.float64)
         rows = (~table.isnan().any(1)).nonzero().flatten()
         if not len(rows):
             return result
         ops = self._ops({name: table[rows, i] for i, name in enumerate(self.reads)})
-        smallest = ops.smallest
-        fits = self.need(ops.columns, smallest) <= self._search.capacity
-        result[rows[~fits]] = -smallest[~fits]
-        result[rows[fits]] = self._search.best(ops[fits.nonzero().flatten()])
+        result[rows] = self._search.best(ops)
         return result
 
     def _ops(self, columns: Mapping[str, Tensor]) -> Ops:
