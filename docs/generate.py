@@ -1,7 +1,8 @@
 """Write what the documentation shows from what the tool does.
 
-    python -m docs.generate            rewrite platforms/schema.json, and what README.md and
-                                       docs/ show: tables, and the output of every code block
+    python -m docs.generate            rewrite platforms/schema.json, docs/figures, and what
+                                       README.md and docs/ show: tables, and the output of every
+                                       code block
     python -m docs.generate --check    change nothing; exit 1 where something is out of date
 
 A page is text with fenced blocks. Every block runs, in order, in one folder and one Python
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
+from docs import plots
 from docs.tables import TABLES
 from hwcost.loading import loads
 from hwcost.schema import json_schema
@@ -229,6 +231,7 @@ def schema_text() -> str:
 def outputs() -> Iterator[tuple[Path, str]]:
     """Yield each generated file with what should be in it."""
     yield SCHEMA, schema_text()
+    yield from plots.outputs()
     for path in PAGES:
         with tempfile.TemporaryDirectory() as folder:
             yield path, Page(path.read_text(), Path(folder)).run()

@@ -1,8 +1,9 @@
 """The tables that pages of the documentation take from the code."""
 
-from collections.abc import Sequence
 from typing import Any
 
+from docs import accuracy
+from docs.markdown import table as _table
 from hwcost import ops, tile
 from hwcost.loading import available, load
 
@@ -74,11 +75,6 @@ def _bytes() -> str:
     return _table(("name", "formula"), [(f"`{n}`", f"`{text}`") for n, text in ops.BYTES.items()])
 
 
-def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [titles, tuple("---" for _ in titles), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
 #: Name in ``<!-- table NAME -->`` -> what writes it.
 TABLES = {
     "sizes": _sizes,
@@ -89,4 +85,8 @@ TABLES = {
     "cuts": _cuts,
     "platforms": _platforms,
     "commands": _commands,
+    "statuses": accuracy.statuses,
+    "errors": accuracy.overview,
+    "compared": accuracy.sections,
+    "limits": accuracy.limits,
 }

@@ -8,6 +8,7 @@ import typer
 from hwcost.cli_checking import check as check_command
 from hwcost.cli_errors import Commands
 from hwcost.cli_fit import fit as fit_command
+from hwcost.cli_measure import measure as measure_command
 from hwcost.cli_options import (
     EngineName,
     Format,
@@ -275,6 +276,9 @@ def schema() -> None:
 
 
 app.command(name="fit")(fit_command)
+
+
+app.command(name="measure")(measure_command)
 
 
 def main() -> None:

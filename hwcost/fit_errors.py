@@ -8,6 +8,9 @@ from torch import Tensor
 
 from hwcost.measurements import Reading
 
+#: Fewer values than this are within their largest, not within something below it.
+FEW = 10
+
 
 @dataclass(frozen=True)
 class Errors:
@@ -15,6 +18,7 @@ class Errors:
 
     Attributes:
         of: ``layers`` or ``nets``, what a reading is.
+        p90: nine of ten readings are within; all where there are fewer than ten.
         rank: Spearman's correlation of predicted and measured; None for fewer than three.
         unseen_median: error on networks that were left out of the fit, so ``unseen_p90``; None
             where all readings are of one network.
@@ -50,13 +54,18 @@ def errors_by_metric(
                 of=of,
                 rows=len(off),
                 median=quantile(off, 0.5),
-                p90=quantile(off, 0.9),
+                p90=p90(off),
                 rank=spearman(predicted[chosen], measured[chosen]),
                 unseen_median=None if apart is None else quantile(apart, 0.5),
-                unseen_p90=None if apart is None else quantile(apart, 0.9),
+                unseen_p90=None if apart is None else p90(apart),
             )
         )
     return tuple(found)
+
+
+def p90(values: Tensor) -> float:
+    """Return what nine of ten values are within: the largest of fewer than ten."""
+    return quantile(values, 0.9) if len(values) >= FEW else float(values.max())
 
 
 def quantile(values: Tensor, share: float) -> float:
@@ -75,6 +84,7 @@ def spearman(one: Tensor, other: Tensor) -> float | None:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    below = (values[:, None] > values).sum(1)
-    equal = (values[:, None] == values).sum(1)
-    return below.double() + (equal.double() - 1) / 2
+    _, place, counts = values.unique(return_inverse=True, return_counts=True)
+    below = counts.cumsum(0) - counts
+    ranks: Tensor = (below + (counts - 1) / 2).double()[place]
+    return ranks

@@ -1,6 +1,7 @@
 """Which params the data identify, and how well."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hwcost.fit_params import FitParam
+from hwcost.fit_precision import noise, relative, standard_errors
 from hwcost.fit_solver import Residuals, Solution, solve
 
 #: A param whose standard error is larger, relative to its value, is taken for known only if the
@@ -20,12 +22,6 @@ _AGAINST = 4.0
 #: The correlation from which two params are known only together.
 _TOGETHER = 0.7
 
-#: The least mean curvature of the loss: with less, more rows are outliers than not.
-_LEAST_GAIN = 0.3
-
-#: The least spread that residuals are taken to have: measurements repeat within a percent at best.
-_LEAST_NOISE = 0.01
-
 
 @dataclass(frozen=True)
 class Known:
@@ -35,11 +31,13 @@ class Known:
         error: standard error, relative; NaN where the data do not tell.
         note: why they do not, in words; empty where they do.
         kept: whether the value is the file's.
+        given: names of params that keep the file's value, with which alone this value is right.
     """
 
     error: float
     note: str = ""
     kept: bool = False
+    given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +64,8 @@ def estimate(
     """
     free = torch.ones(len(params), dtype=torch.bool)
     best = solve(residuals, starts, low, high, free)
-    notes = [""] * len(params)
+    notes: dict[int, str] = {}
+    given: dict[int, list[str]] = defaultdict(list)
     tried: set[int] = set()
     while True:
         errors = standard_errors(best, params, free & ~_at_bound(best, low, high))
@@ -81,75 +80,42 @@ def estimate(
         other = solve(residuals, [at], low, high, held)
         if _speaks_against(best, other, int(free.sum())):
             continue
-        notes[worst] = _why(best, free, worst, params)
+        notes[worst], partners = _why(best, free, worst, params)
+        for partner in partners:
+            given[partner].append(params[worst].name)
         best, free = other, held
-    return Estimate(best, _known(best, params, errors, notes, free, low, high))
+    found = [
+        Known(math.nan, notes[i], kept=True)
+        if i in notes
+        else _known(best, params[i], i, error, low, high, tuple(given[i]))
+        for i, error in enumerate(errors.tolist())
+    ]
+    return Estimate(best, tuple(found))
 
 
 def _known(
     best: Solution,
-    params: Sequence[FitParam],
-    errors: Tensor,
-    notes: list[str],
-    free: Tensor,
+    param: FitParam,
+    index: int,
+    error: float,
     low: Tensor,
     high: Tensor,
-) -> tuple[Known, ...]:
-    found = []
-    for i, error in enumerate(errors.tolist()):
-        if not free[i]:
-            found.append(Known(math.nan, notes[i], kept=True))
-        elif best.at[i] <= low[i] or best.at[i] >= high[i]:
-            which = "lower" if best.at[i] <= low[i] else "upper"
-            found.append(Known(math.nan, f"at its {which} bound"))
-        elif not math.isfinite(error):
-            found.append(Known(math.nan, "the data only keep it from the file's value"))
-        else:
-            found.append(Known(error))
-    return tuple(found)
+    given: tuple[str, ...],
+) -> Known:
+    """What is known of a param that may change."""
+    if best.at[index] <= low[index]:
+        return Known(math.nan, "at its lower bound")
+    if best.at[index] >= high[index]:
+        return Known(math.nan, "at its upper bound")
+    if not math.isfinite(error):
+        return Known(math.nan, "the data only keep it from the file's value")
+    if error >= 1 and not param.logarithmic:
+        return Known(math.nan, "too small to tell it from 0")
+    return Known(error, given=given)
 
 
 def _at_bound(best: Solution, low: Tensor, high: Tensor) -> Tensor:
     return (best.at <= low) | (best.at >= high)
-
-
-def standard_errors(best: Solution, params: Sequence[FitParam], free: Tensor) -> Tensor:
-    """Return the standard error of each param relative to its value, infinite if unknown.
-
-    That of an M-estimator: Huber, Robust statistics, 1981, eq. 6.5 of chapter 7.
-    """
-    errors = torch.full((len(params),), math.inf, dtype=torch.float64)
-    chosen = free.nonzero().flatten()
-    if not len(chosen):
-        return errors
-    slopes = best.slopes[:, chosen]
-    sizes = slopes.norm(dim=0)
-    unit = slopes / sizes.clamp(min=1e-300)
-    _, singular, right = torch.linalg.svd(unit, full_matrices=False)
-    if len(singular) < len(chosen):
-        return errors
-    inverse = torch.where(singular > 1e-8, 1 / singular, math.inf)
-    parts = torch.where(right.abs() > 1e-6, right * inverse[:, None], 0.0)
-    spread = noise(best, len(chosen)) * parts.square().sum(0).sqrt() / sizes
-    for place, index in enumerate(chosen.tolist()):
-        if sizes[place] > 1e-9:
-            errors[index] = _relative(params[index], best, index, spread[place])
-    return errors
-
-
-def _relative(param: FitParam, best: Solution, index: int, spread: Tensor) -> float:
-    """A standard error of the solver's number as one of the param, relative to its value."""
-    value = param.outer(float(best.at[index]))
-    return float(spread) * abs(param.slope(value) / value) if value else math.inf
-
-
-def noise(best: Solution, params: int) -> float:
-    """Return the standard deviation of a residual, outliers held down."""
-    pull = best.residuals * best.loss.weight(best.residuals)
-    gain = float(best.loss.gain(best.residuals).mean())
-    rows = len(best.residuals)
-    spread = math.sqrt(float(pull.square().sum()) / max(rows - params, 1))
-    return max(spread / max(gain, _LEAST_GAIN), _LEAST_NOISE)
 
 
 def _least_known(errors: Tensor, best: Solution, free: Tensor, tried: set[int]) -> int | None:
@@ -167,14 +133,16 @@ def _speaks_against(best: Solution, other: Solution, params: int) -> bool:
     return 2 * worse > _AGAINST * noise(best, params) ** 2
 
 
-def _why(best: Solution, free: Tensor, index: int, params: Sequence[FitParam]) -> str:
-    """Why the data do not tell a param: nothing depends on it, or others make up for it."""
+def _why(
+    best: Solution, free: Tensor, index: int, params: Sequence[FitParam]
+) -> tuple[str, list[int]]:
+    """Why the data do not tell a param, and which others make up for it."""
     sizes = best.slopes.norm(dim=0)
     if sizes[index] <= 1e-9:
-        return "no row depends on it"
+        return "no row depends on it", []
     chosen = [i for i in free.nonzero().flatten().tolist() if sizes[i] > 1e-9]
-    if _relative(params[index], best, index, noise(best, len(chosen)) / sizes[index]) > UNKNOWN:
-        return "too little depends on it"
+    if relative(params[index], best, index, noise(best, len(chosen)) / sizes[index]) > UNKNOWN:
+        return "too little depends on it", []
     unit = best.slopes[:, chosen] / sizes[chosen]
     _, singular, right = torch.linalg.svd(unit, full_matrices=False)
     scaled = right / singular.clamp(min=1e-8)[:, None]
@@ -182,10 +150,9 @@ def _why(best: Solution, free: Tensor, index: int, params: Sequence[FitParam]) -
     place = chosen.index(index)
     shared = (scaled * scaled[:, place : place + 1]).sum(0) / errors / errors[place]
     others = [
-        params[i].name
+        i
         for i, share in zip(chosen, shared.abs().tolist(), strict=True)
         if share > _TOGETHER and i != index
     ]
-    return (
-        f"known only together with {', '.join(others)}" if others else "the others make up for it"
-    )
+    names = ", ".join(params[i].name for i in others)
+    return f"known only together with {names}" if others else "the others make up for it", others

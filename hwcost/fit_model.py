@@ -1,24 +1,20 @@
 """What a platform predicts for measured ops as a function of the params that are to be fitted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
-import sympy
 import torch
 from torch import Tensor
 
-from hwcost.compile import Formula
 from hwcost.costmodel import CostModel
 from hwcost.errors import FitError, HwcostError
-from hwcost.fit_params import FitParam, column_of, fit_params, location
+from hwcost.fit_open import OpenModel
+from hwcost.fit_params import FitParam, fit_params
 from hwcost.formula import symbol
 from hwcost.measurements import Reading
-from hwcost.oplevel import OpMetric
 from hwcost.plan import Group as PlanGroup
 from hwcost.plan import Plan
-from hwcost.platform import Engine, Metric, Platform
-from hwcost.rowformulas import RowFormulas
+from hwcost.platform import Metric, Platform
 from hwcost.units import parse_unit
 from hwcost.workload import Workload
 
@@ -53,63 +49,6 @@ def with_cycles(platform: Platform) -> Platform:
     return replace(platform, metrics={**platform.metrics, "cycles": metric})
 
 
-def _opened(platform: Platform, engine: Engine | None) -> dict[sympy.Symbol, sympy.Expr]:
-    """The numbers of a platform, with a column in place of each param to be fitted."""
-    values: dict[sympy.Symbol, sympy.Expr] = dict(platform.numbers(engine))
-    own = {} if engine is None else engine.params
-    for name, param in {**platform.params, **own}.items():
-        if param.fit:
-            values[symbol(name)] = symbol(column_of(location(platform, engine, name)))
-    return values
-
-
-class _OpenFormulas(RowFormulas):
-    """Row formulas in which params to be fitted stay open, as columns."""
-
-    def numbers(self, engine: Engine | None) -> dict[sympy.Symbol, sympy.Expr]:
-        return _opened(self.platform, engine)
-
-
-class _OpenOps(OpMetric):
-    """The same for formulas of whole ops, each of which is one row."""
-
-    def __init__(self, model: CostModel, latency: CostModel) -> None:
-        super().__init__(model, latency)
-        self._columns: Mapping[str, Tensor] = {}
-
-    def rows(self, workload: Workload) -> Tensor:
-        self._columns = workload.changed
-        return super().rows(workload)
-
-    def numbers(self, engine: Engine | None = None) -> dict[sympy.Symbol, sympy.Expr]:
-        return _opened(self.platform, engine)
-
-    def priced(self, formula: Formula, times: Mapping[str, Tensor], span: Tensor) -> Tensor:
-        return super().priced(formula, {**self._columns, **times}, span)
-
-
-class _OpenModel(CostModel):
-    """A cost model whose params to be fitted are columns of the table."""
-
-    def __init__(self, closed: CostModel) -> None:
-        super().__init__(closed.platform, closed.metric.name, place_by=closed.place_by)
-        self.formulas = _OpenFormulas(self.platform, self.metric)
-
-    @cached_property
-    def _latency(self) -> CostModel:
-        return _OpenModel(CostModel(self.platform, "latency", place_by=self.place_by))
-
-    @cached_property
-    def _op_metric(self) -> OpMetric:
-        return _OpenOps(self, self._latency if "latency" in self.platform.metrics else self)
-
-    def costs(self, workload: Workload) -> Tensor:
-        """Return what each row costs in all its executions, finite or not, shape ``(rows,)``."""
-        if self.metric.needs_ops:
-            return self._op_metric.rows(workload)
-        return self.row_values(workload) * workload.column("weight")
-
-
 @dataclass(frozen=True, eq=False)
 class Group:
     """Readings of one metric at one operating point.
@@ -120,7 +59,7 @@ class Group:
         params: those that the platform has at this point, with their places among all.
     """
 
-    model: _OpenModel
+    model: OpenModel
     workload: Workload
     readings: Tensor
     owner: Tensor
@@ -171,11 +110,12 @@ class Predictor:
     def __init__(
         self, platform: Platform, readings: Sequence[Reading], params: Sequence[FitParam]
     ) -> None:
-        self.readings, self.params = tuple(readings), tuple(params)
+        self.platform, self.readings, self.params = platform, tuple(readings), tuple(params)
         self.platforms = at_points(platform, readings)
         self.measured = torch.tensor([r.value for r in readings], dtype=torch.float64)
         keys = dict.fromkeys((r.point, r.metric) for r in readings)
         self.groups = [self._group(*key) for key in keys]
+        self._check_costs()
 
     @property
     def placement(self) -> list[dict[int, str]]:
@@ -198,10 +138,26 @@ class Predictor:
         tables = [reading.workload for reading in mine]
         table = tables[0] if len(tables) == 1 else Workload.concat(tables)
         owner = torch.repeat_interleave(torch.tensor([len(t) for t in tables]))
-        table = table.with_engines(_checked_engines(closed, table, owner, mine))
+        table = table.with_engines(_checked_engines(closed, table, mine))
         places = {param.loc: i for i, param in enumerate(self.params)}
-        params = tuple((places[p.loc], p) for p in fit_params(self.platforms[point]))
-        return Group(_OpenModel(closed), table, torch.tensor(chosen), owner, params)
+        here = fit_params(self.platforms[point])
+        params = tuple((places[p.loc], p) for p in here)
+        return Group(OpenModel(closed), table, torch.tensor(chosen), owner, params)
+
+    def _check_costs(self) -> None:
+        """Check that every reading has a price: by the platform's values or in mid-bounds."""
+        middle = torch.tensor([p.spread(0.5) for p in self.params], dtype=torch.float64)
+        for index in ((self.own() <= 0) & (self(middle) <= 0)).nonzero().flatten().tolist():
+            reading = self.readings[index]
+            raise FitError(
+                f"{reading.at}: {reading.name!r} costs nothing on {self.platform.name!r};"
+                " leave the row out, or give its op a formula"
+            )
+
+    def own(self) -> Tensor:
+        """Return predictions by the platform's values, SI units, shape ``(readings,)``."""
+        here = {p.loc: p.start for one in self.platforms.values() for p in fit_params(one)}
+        return self(torch.tensor([here[p.loc] for p in self.params], dtype=torch.float64))
 
     def __call__(self, values: Tensor) -> Tensor:
         """Return predictions in SI units, shape ``(readings,)``, for values of all params."""
@@ -247,37 +203,38 @@ def at_points(platform: Platform, readings: Sequence[Reading]) -> dict[str, Plat
 
 def predictions(platform: Platform, readings: Sequence[Reading]) -> Tensor:
     """Return what a platform's own values give for readings, in SI units."""
-    platforms = at_points(platform, readings)
-    keys = dict.fromkeys((r.point, r.metric) for r in readings)
-    models = {key: measured_model(platforms[key[0]], key[1]) for key in keys}
-    prices = [_placed(models[r.point, r.metric], r) for r in readings]
-    return torch.tensor(prices, dtype=torch.float64)
+    return Predictor(platform, readings, open_params(platform, readings)).own()
+
+
+def open_params(platform: Platform, readings: Sequence[Reading]) -> tuple[FitParam, ...]:
+    """Return the params that may change, at every operating point of the readings.
+
+    Raises:
+        FitError: the platform has not such a point.
+    """
+    found = {p.loc: p for here in at_points(platform, readings).values() for p in fit_params(here)}
+    return tuple(found.values())
 
 
 def _checked_engines(
-    model: CostModel, table: Workload, owner: Tensor, readings: Sequence[Reading]
+    model: CostModel, table: Workload, readings: Sequence[Reading]
 ) -> list[str | None]:
-    """The engine of each row; every reading has a price above 0."""
+    """The engine of each row; every reading has a price."""
     try:
-        plan, costs = model.plan(table), model.rows(table)
+        plan = model.plan(table)
+        model.rows(table)
     except HwcostError as error:
         for reading in readings:
-            _placed(model, reading)
+            _check_priced(model, reading)
         raise FitError(str(error)) from None
-    for index in (torch.zeros(len(readings)).index_add(0, owner, costs.float()) <= 0).nonzero():
-        reading = readings[int(index)]
-        raise FitError(
-            f"{reading.at}: {reading.name!r} costs nothing on {model.platform.name!r};"
-            " leave the row out, or give its op a formula"
-        )
     names = [*model.platform.engines]
     return [names[i] if i >= 0 else None for i in plan.engine.tolist()]
 
 
-def _placed(model: CostModel, reading: Reading) -> float:
-    """The price of a reading in SI units; an error says where the reading stands."""
+def _check_priced(model: CostModel, reading: Reading) -> None:
+    """Raise an error that says where the reading stands, if it has no price."""
     try:
         with torch.no_grad():
-            return float(model.total(reading.workload)) * float(model.metric.unit.value)
+            model.total(reading.workload)
     except HwcostError as error:
         raise FitError(f"{reading.at}: {error}") from None

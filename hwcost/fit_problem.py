@@ -52,13 +52,13 @@ class Problem:
         self.chosen = torch.ones(len(predictor.readings), dtype=torch.bool)
         if chosen is not None:
             self.chosen = chosen
-        self.own = self._inner([param.start for param in self.params])
+        self.own = self.inner([param.start for param in self.params])
 
     @property
     def bounds(self) -> tuple[Tensor, Tensor]:
         """The least and the largest value of each of the solver's numbers, shape ``(params,)``."""
         low, high = ([getattr(p, name) for p in self.params] for name in ("low", "high"))
-        return self._inner(low), self._inner(high)
+        return self.inner(low), self.inner(high)
 
     def __call__(self, at: Tensor) -> tuple[Tensor, Tensor]:
         """Return log errors and their slopes, shapes ``(chosen,)`` and ``(chosen, params)``."""
@@ -80,7 +80,7 @@ class Problem:
         engine = torch.quasirandom.SobolEngine(len(self.params), scramble=False)
         # The first point is the lower bound of everything, the second the middle.
         for shares in engine.draw(count + 2, dtype=torch.float64)[1:].tolist():
-            yield self._inner([p.spread(s) for p, s in zip(self.params, shares, strict=True)])
+            yield self.inner([p.spread(s) for p, s in zip(self.params, shares, strict=True)])
 
     def starts(self, ticker: Ticker) -> Iterator[Tensor]:
         """Yield the file's values, then others."""
@@ -94,7 +94,8 @@ class Problem:
         found = (slopes.abs() > 0).any(0).any(0)
         return [param for i, param in enumerate(self.params) if found[i]]
 
-    def _inner(self, values: Iterable[float]) -> Tensor:
+    def inner(self, values: Iterable[float]) -> Tensor:
+        """Return the solver's numbers for params in SI units, shape ``(params,)``."""
         pairs = zip(self.params, values, strict=True)
         return torch.tensor([param.inner(v) for param, v in pairs], dtype=torch.float64)
 

@@ -48,6 +48,8 @@ def _error(fitted: Fitted) -> str:
 
 
 def _remark(fitted: Fitted) -> str:
+    if fitted.given:
+        return f"right only with {', '.join(fitted.given)} as kept"
     return f"not identified: {fitted.note}" if fitted.note else ""
 
 
@@ -173,6 +175,7 @@ def summary(fit: "Fit") -> dict[str, object]:
                 "text": f.text,
                 "error": f.error,
                 "note": f.note,
+                "given": list(f.given),
             }
             for f in fit.params
         ],

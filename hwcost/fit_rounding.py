@@ -23,6 +23,7 @@ class Fitted:
         value: in SI units.
         error: standard error, relative; None where the data do not tell.
         note: why they do not; empty where they do.
+        given: names of params that keep the file's value, with which alone this value is right.
     """
 
     param: FitParam
@@ -30,10 +31,15 @@ class Fitted:
     value: float
     error: float | None
     note: str
+    given: tuple[str, ...] = ()
 
 
-def rounded(params: Sequence[FitParam], found: Estimate) -> tuple[Fitted, ...]:
-    """Return each param with its value rounded: one digit beyond the first of its error."""
+def rounded(params: Sequence[FitParam], found: Estimate, more: int = 0) -> tuple[Fitted, ...]:
+    """Return each param with its value rounded: one digit beyond the first of its error.
+
+    Args:
+        more: digits given on top of that.
+    """
     made = []
     for param, known, at in zip(params, found.known, found.solution.at.tolist(), strict=True):
         error = known.error if math.isfinite(known.error) else None
@@ -41,12 +47,13 @@ def rounded(params: Sequence[FitParam], found: Estimate) -> tuple[Fitted, ...]:
             made.append(Fitted(param, "", param.start, error, known.note))
             continue
         value = param.outer(at)
-        text = value_text(param, value, error)
-        made.append(Fitted(param, text, float(parse_quantity(text).value), error, known.note))
+        text = value_text(param, value, error, more)
+        value = float(parse_quantity(text).value)
+        made.append(Fitted(param, text, value, error, known.note, known.given))
     return tuple(made)
 
 
-def value_text(param: FitParam, value: float, error: float | None) -> str:
+def value_text(param: FitParam, value: float, error: float | None, more: int = 0) -> str:
     """Return a value with the param's unit, rounded to its relative error.
 
     Without one it is a bound, which is given in full, or hardly known.
@@ -54,7 +61,7 @@ def value_text(param: FitParam, value: float, error: float | None) -> str:
     if value in (param.low, param.high):
         return _with_unit(f"{value / param.scale:.12g}", param)
     digits = LEAST_DIGITS if error is None else digits_for(error)
-    text = _with_unit(plain(value / param.scale, digits), param)
+    text = _with_unit(plain(value / param.scale, digits + more), param)
     inside = Fraction(param.low) <= parse_quantity(text).value <= Fraction(param.high)
     return text if inside else _with_unit(f"{value / param.scale:.12g}", param)
 

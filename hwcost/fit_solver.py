@@ -27,6 +27,9 @@ EFFICIENT = 2.385
 _RESCALINGS = 2
 _STEPS = 200
 
+#: A step that lowers the loss by less than this share of it is not taken.
+_LEAST_GAIN = 1e-11
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -101,9 +104,9 @@ def solve(
 
 def robust_scale(residuals: Tensor, params: int) -> float:
     """Return the scale for the loss: the residuals' spread, by their median so that few count."""
-    rows = len(residuals)
-    spread = 1.4826 * float(residuals.abs().median()) * math.sqrt(rows / max(rows - params, 1))
-    return min(max(spread, LEAST_SCALE), MOST_SCALE)
+    # As many as there are params may be fitted exactly and say nothing of the spread.
+    sizes = residuals.abs().sort().values[min(params, len(residuals) - 1) :]
+    return min(max(1.4826 * float(sizes.median()), LEAST_SCALE), MOST_SCALE)
 
 
 def _descend(
@@ -114,22 +117,17 @@ def _descend(
     values, slopes = residuals(at)
     least = loss.total(values)
     for _ in range(_STEPS):
-        step = _step(values, slopes, at, low, high, free, loss, damping)
+        step, gain = _step(values, slopes, at, low, high, free, loss, damping)
         trial = (at + step).clamp(low, high)
-        if bool((trial == at).all()):
+        if gain <= _LEAST_GAIN * (least + _LEAST_GAIN) or bool((trial == at).all()):
             break
         found, found_slopes = residuals(trial)
         reached = loss.total(found)
         if reached < least:
-            small = least - reached <= 1e-13 * (least + 1e-13)
             at, values, slopes, least = trial, found, found_slopes, reached
             damping = max(damping / 5, 1e-9)
-            if small:
-                break
         else:
             damping *= 4
-            if damping > 1e10:
-                break
     return Solution(at, values, slopes, loss)
 
 
@@ -142,8 +140,11 @@ def _step(
     free: Tensor,
     loss: Loss,
     damping: float,
-) -> Tensor:
-    """The step of the free params that are not held at a bound; shape ``(params,)``."""
+) -> tuple[Tensor, float]:
+    """The step of the free params that are not held at a bound, ``(params,)``, and what it gains.
+
+    What a step gains is by how much the loss falls if it is as round as it seems.
+    """
     weight = loss.weight(values)
     downhill = -(slopes.T @ (weight * values))
     held = ((at <= low) & (downhill <= 0)) | ((at >= high) & (downhill >= 0)) | ~free
@@ -151,9 +152,7 @@ def _step(
     moving = (~held).nonzero().flatten()
     if len(moving):
         matrix = slopes[:, moving] * weight.sqrt()[:, None]
-        sizes = matrix.square().sum(0)
-        # Not a matrix product: on a busy machine its threads wait for each other.
-        product = (matrix[:, :, None] * matrix[:, None, :]).sum(0)
-        normal = product + torch.diag(damping * sizes.clamp(min=1e-12))
+        normal = matrix.T @ matrix
+        normal += torch.diag(damping * normal.diagonal().clamp(min=1e-12))
         step[moving] = torch.linalg.solve(normal, downhill[moving])
-    return step
+    return step, float(step @ downhill) / 2

@@ -1,35 +1,37 @@
 """A fitted platform as a file: the original text with the values replaced."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hwcost.derived_rows import measured_kinds
 from hwcost.descriptor_edit import edited, scalar, with_section
 from hwcost.errors import FitError
 from hwcost.fit_errors import Errors
 from hwcost.fit_rounding import Fitted, percent
+from hwcost.formula import symbol
 from hwcost.loading import available, load
 from hwcost.platform import Platform
-from hwcost.reports_coverage import measured_kinds
 
 if TYPE_CHECKING:
     from hwcost.descriptor import Loc
-    from hwcost.fit import Fit
+    from hwcost.fit import Fit, Status
 
-#: What ``source`` of a fitted param is, and the start of ``note`` where it is not known.
-SOURCE, UNKNOWN = "calibration", "not identified by the data"
+#: What ``source`` of a fitted param is, and starts of ``note`` where it is not known, or not alone.
+SOURCE, UNKNOWN, GIVEN = "calibration", "not identified by the data", "right only with"
 
 #: Sources named in the file; more are counted.
 _MOST_SOURCES = 4
 
 
-def write(fit: "Fit", path: Path, date: str) -> Platform:
+def write(fit: "Fit", path: Path, date: str, status: "Status") -> Platform:
     """Write the file and return the platform that it holds.
 
     Raises:
         FitError: the platform was not loaded by name or path, or the file cannot be written.
     """
-    made = text(fit, path, date)
+    made = text(fit, path, date, status)
     try:
         path.write_text(made, encoding="utf-8", newline="\n")
     except OSError as error:
@@ -37,7 +39,7 @@ def write(fit: "Fit", path: Path, date: str) -> Platform:
     return load(path.resolve())
 
 
-def text(fit: "Fit", path: Path, date: str) -> str:
+def text(fit: "Fit", path: Path, date: str, status: "Status") -> str:
     """Return the text of the platform's file with the fitted values.
 
     Args:
@@ -46,7 +48,7 @@ def text(fit: "Fit", path: Path, date: str) -> str:
     if fit.source is None:
         raise FitError("the platform was not loaded by name or path; there is no file to change")
     original = fit.source.read_text(encoding="utf-8-sig")
-    changes: dict[Loc, str | float | None] = {("status",): "measured"}
+    changes: dict[Loc, str | float | None] = {("status",): status}
     changes |= _extends(fit, path)
     for fitted in fit.params:
         changes |= _param_changes(fit, fitted)
@@ -81,13 +83,23 @@ def _param_changes(fit: "Fit", fitted: Fitted) -> "dict[Loc, str | float | None]
     known = None if fitted.error is None else percent(fitted.error)
     changes[*loc, "uncertainty"] = known
     old = _param_data(document, loc).get("note") or ""
-    kept = old.split(f"; {UNKNOWN}")[0]
-    kept = "" if kept.startswith(UNKNOWN) else kept
-    remark = f"{UNKNOWN}: {fitted.note}" if fitted.note else ""
-    note = "; ".join(filter(None, (kept, remark)))
+    note = "; ".join(filter(None, (_own_note(old), _remark(fitted))))
     if note != old:
         changes[*loc, "note"] = note or None
     return changes
+
+
+def _own_note(note: str) -> str:
+    """A note without what an earlier fit said."""
+    for start in (UNKNOWN, GIVEN):
+        note = "" if note.startswith(start) else note.split(f"; {start}")[0]
+    return note
+
+
+def _remark(fitted: Fitted) -> str:
+    if fitted.given:
+        return f"{GIVEN} {', '.join(fitted.given)}, which the data do not identify"
+    return f"{UNKNOWN}: {fitted.note}" if fitted.note else ""
 
 
 def _value(fitted: Fitted) -> str | float:
@@ -120,17 +132,31 @@ def _section(fit: "Fit", date: str) -> str:
     lines = ["calibration:", f"  data: {scalar(_data(fit))}"]
     lines += [f"  rows: {len(measured.readings)}", f"  date: {date}"]
     lines += [f"  software: {scalar(software)}"] if software else []
-    lines += _covered(fit)
-    lines.append("  errors:")
-    for metric in dict.fromkeys(e.metric for e in fit.errors):
-        if metric not in fit.platform.metrics:
-            continue
-        found = [_error(e) for e in fit.errors if e.metric == metric]
+    return "\n".join(lines + _covered(fit) + _stated(fit)) + "\n"
+
+
+def _stated(fit: "Fit") -> list[str]:
+    """The errors of the platform's metrics; those of cycles are those of a latency made of them."""
+    latency = {e.of for e in fit.errors if e.metric == "latency"}
+    same = _is_cycles(fit.platform)
+    errors = [
+        replace(e, metric="latency") if same and e.metric == "cycles" and e.of not in latency else e
+        for e in fit.errors
+    ]
+    lines = []
+    for metric in dict.fromkeys(e.metric for e in errors if e.metric in fit.platform.metrics):
+        found = [_error(e) for e in errors if e.metric == metric]
         value = found[0] if len(found) == 1 else f"[{', '.join(found)}]"
         lines.append(f"    {metric}: {value}")
-    if lines[-1] == "  errors:":
-        lines.pop()
-    return "\n".join(lines) + "\n"
+    return ["  errors:", *lines] if lines else []
+
+
+def _is_cycles(platform: Platform) -> bool:
+    """Whether latency is cycles times a number, so that both are off by the same share."""
+    latency, cycles = platform.metrics.get("latency"), symbol("cycles")
+    if latency is None or latency.row is None or cycles not in latency.row.free_symbols:
+        return False
+    return not (latency.row / cycles).free_symbols - platform.numbers().keys()
 
 
 def _error(errors: Errors) -> str:

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwcost.columns import MOST
 from hwcost.errors import FitError, HwcostError, did_you_mean
 from hwcost.measurements_cells import Line, read_lines
-from hwcost.ops import COMMON, KINDS, SIZES, defaults, kind_sizes
+from hwcost.measurements_ops import check_op
+from hwcost.ops import SIZES, defaults
 from hwcost.platform import Platform
 from hwcost.units import Dimension
 from hwcost.workload import Workload
@@ -107,7 +107,7 @@ def read_measurements(path: str | Path, platform: Platform) -> Measurements:
             readings += _readings(line, _network(line, ops, of_net, table))
     if not readings:
         raise FitError(f"{path.name}: no row has a measured value")
-    _check_repeats(readings)
+    _check_repeats(lines)
     _check_constant(readings, path.name)
     return Measurements(
         path.name, tuple(readings), _told(lines, "source"), _told(lines, "software")
@@ -120,7 +120,7 @@ def _told(lines: Sequence[Line], column: str) -> tuple[str, ...]:
 
 def _table(ops: Sequence[Line]) -> Workload:
     for line in ops:
-        _check_op(line)
+        check_op(line)
     columns: dict[str, list[str] | list[float] | list[str | None]] = {
         "layer": [line.text("layer") or line.text("kind") for line in ops],
         "kind": [line.text("kind") for line in ops],
@@ -130,21 +130,6 @@ def _table(ops: Sequence[Line]) -> Workload:
         if any(size in line.sizes for line in ops):
             columns[size] = [line.sizes.get(size, float("nan")) for line in ops]
     return Workload.from_frame(columns)
-
-
-def _check_op(line: Line) -> None:
-    kind = line.text("kind")
-    if kind not in KINDS:
-        raise FitError(f"{line.at}: no kind of op is named {kind!r}{did_you_mean(kind, KINDS)}")
-    own, usual = kind_sizes(kind), defaults()
-    for size, value in line.sizes.items():
-        if size not in own and size not in COMMON and usual.get(size) != value:
-            hint = did_you_mean(size, own)
-            raise FitError(f"{line.at}: {kind!r} has no size {size!r}{hint}")
-        if value > MOST.get(size, value):
-            raise FitError(f"{line.at}: {size!r} is {value:g}; expected 0 to {MOST[size]}")
-    if not line.measured and not line.text("net"):
-        raise FitError(f"{line.at}: the row has neither a measured value nor a 'net'")
 
 
 def _network(
@@ -199,27 +184,23 @@ def _readings(line: Line, workload: Workload) -> list[Reading]:
     ]
 
 
-def _check_repeats(readings: Sequence[Reading]) -> None:
+def _check_repeats(lines: Sequence[Line]) -> None:
     """Check that measurements of one op agree."""
-    first: dict[object, Reading] = {}
-    for reading in readings:
-        known = first.setdefault(_identity(reading), reading)
-        ratio = max(known.value, reading.value) / min(known.value, reading.value)
-        if ratio > CONTRADICTION:
-            raise FitError(
-                f"{reading.at}: {reading.metric!r} is {reading.value:g} for the op of"
-                f" {known.at}, where it is {known.value:g}"
-            )
+    first: dict[object, tuple[Line, float]] = {}
+    for line in lines:
+        for metric, value in line.measured.items():
+            known, before = first.setdefault((metric, _identity(line)), (line, value))
+            if not 1 / CONTRADICTION <= value / before <= CONTRADICTION:
+                raise FitError(
+                    f"{line.at}: {metric!r} is {value:g} for the op of {known.at},"
+                    f" where it is {before:g}"
+                )
 
 
-def _identity(reading: Reading) -> object:
+def _identity(line: Line) -> object:
     """What two measurements have in common that should be equal."""
-    about = (reading.metric, reading.point, reading.net, reading.layer, reading.kind)
-    if not reading.kind:
-        return about
-    structure = reading.workload.structure
-    sizes = tuple(str(column.item()) for column in structure.traced.values())
-    return (*about, structure.engines, sizes)
+    about = tuple(map(line.text, ("net", "layer", "kind", "engine", "point")))
+    return about, frozenset({**defaults(), **line.sizes}.items())
 
 
 def _check_constant(readings: Sequence[Reading], name: str) -> None:

@@ -1,13 +1,13 @@
 """Cells of a file of measurements: header names, units and numbers, with the line in errors."""
 
 import csv
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hwcost.errors import FitError, UnitError, did_you_mean
+from hwcost.measurements_numbers import measured_number, number, size_number
 from hwcost.ops import SIZES
 from hwcost.units import Dimension, parse_unit
 
@@ -70,9 +70,9 @@ def read_lines(path: Path, metrics: Mapping[str, Dimension]) -> list[Line]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return list(_lines(csv.reader(file, strict=True), path.name, metrics))
     except OSError as error:
-        raise FitError(f"{path.name}: {(error.strerror or str(error)).lower()}") from None
+        raise FitError(f"{path.name or path}: {(error.strerror or str(error)).lower()}") from None
     except UnicodeDecodeError:
-        raise FitError(f"{path.name}: not UTF-8 text") from None
+        raise FitError(f"{path.name}: not UTF-8 text; save it as CSV UTF-8") from None
 
 
 def _lines(
@@ -99,9 +99,14 @@ def _lines(
 
 def _header(titles: list[str], at: str, metrics: Mapping[str, Dimension]) -> list[_Column]:
     columns: list[_Column] = []
+    while not titles[-1].strip():
+        titles = titles[:-1]
+    for sign, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(titles) == 1 and sign in titles[0]:
+            raise FitError(f"{at}: columns are separated by {name}; expected commas")
     for title in titles:
-        found = _column(title, at, metrics)
-        if found.name in [column.name for column in columns]:
+        found = _column(title, at, metrics) if title.strip() else _Column("", 1.0)
+        if found.name and found.name in [column.name for column in columns]:
             raise FitError(f"{at}: column {found.name!r} is given twice")
         columns.append(found)
     return columns
@@ -112,7 +117,7 @@ def _column(title: str, at: str, metrics: Mapping[str, Dimension]) -> _Column:
     name, unit = match.groups() if match else (title.strip(), None)
     known = [*TEXTS, *metrics, *SIZES, *REMARKS]
     if name not in known:
-        raise FitError(f"{at}: unknown column {name!r}{_hint(name, known, metrics)}")
+        raise FitError(f"{at}: unknown column {name!r}{_hint(title, known, metrics)}")
     if unit is None:
         return _Column(name, 1.0)
     if name not in metrics:
@@ -126,40 +131,39 @@ def _column(title: str, at: str, metrics: Mapping[str, Dimension]) -> _Column:
     return _Column(name, float(parsed.value))
 
 
-def _hint(name: str, known: list[str], metrics: Mapping[str, Dimension]) -> str:
-    metric, _, unit = name.partition("_")
-    if metric in metrics and unit:
-        return f"; a unit stands in brackets: '{metric} [{unit}]'"
-    return did_you_mean(name, known)
+def _hint(title: str, known: list[str], metrics: Mapping[str, Dimension]) -> str:
+    for metric in metrics:
+        rest = re.fullmatch(rf"\s*{metric}[\s_(:/]+(\S+?)\)?\s*", title, re.IGNORECASE)
+        if rest:
+            return f"; a unit stands in brackets: '{metric} [{rest[1]}]'"
+    return did_you_mean(title, known) or f"; measured are {', '.join(metrics)}"
 
 
 def _line(
     row: list[str], columns: list[_Column], at: str, metrics: Mapping[str, Dimension]
 ) -> Line:
-    if len(row) != len(columns):
-        raise FitError(f"{at}: {len(row)} cells; the header has {len(columns)}")
     texts: dict[str, str] = {}
     sizes: dict[str, float] = {}
     measured: dict[str, float] = {}
-    for column, cell in zip(columns, (cell.strip() for cell in row), strict=True):
+    for column, cell in zip(columns, _cells(row, columns, at), strict=True):
         if column.name in TEXTS:
             texts[column.name] = cell
         elif cell and column.name in metrics:
-            measured[column.name] = _number(column, cell, at, above=0) * column.scale
+            measured[column.name] = measured_number(column.name, cell, at) * column.scale
         elif cell and column.name in SIZES:
-            sizes[column.name] = _number(column, cell, at)
+            sizes[column.name] = size_number(column.name, cell, at)
+        elif cell and column.name in REMARKS and not cell.endswith("%"):
+            number(column.name, cell, at)
     return Line(at, texts, sizes, measured)
 
 
-def _number(column: _Column, cell: str, at: str, above: float | None = None) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        unit = f"; a unit stands in the header: '{column.name} [ms]'" * (above is not None)
-        raise FitError(f"{at}: {column.name!r} is {cell!r}; expected a number{unit}") from None
-    if not math.isfinite(value):
-        raise FitError(f"{at}: {column.name!r} is {cell!r}; leave a cell empty that has no value")
-    if value < 0 or (above is not None and value <= above):
-        due = "more than 0" if above is not None else "0 or more"
-        raise FitError(f"{at}: {column.name!r} is {cell}; expected {due}")
-    return value
+def _cells(row: list[str], columns: list[_Column], at: str) -> list[str]:
+    """The cells of a row, without those behind the last column, which must be empty."""
+    cells = [cell.strip() for cell in row]
+    if len(cells) < len(columns) or any(cells[len(columns) :]):
+        raise FitError(f"{at}: {len(row)} cells; the header has {len(columns)}")
+    cells = cells[: len(columns)]
+    for place, (column, cell) in enumerate(zip(columns, cells, strict=True), 1):
+        if cell and not column.name:
+            raise FitError(f"{at}: {cell!r} stands in column {place}, which has no name")
+    return cells

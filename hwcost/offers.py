@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hwcost.compile import Formula, compile_formula
+from hwcost.derived import derived_exprs
 from hwcost.errors import DescriptorError
 from hwcost.ops import KINDS
 from hwcost.platform import Engine, Entry, Platform
@@ -152,7 +153,7 @@ def _match(
     match, conditions = torch.full(shape, fallback), torch.full(shape, -1)
     numbers = platform.numbers(engine)
     for index, entry in enumerate(entries):
-        where = _compiled(entry.where.xreplace(numbers))
+        where = _compiled(entry.where.xreplace(derived_exprs(kind)).xreplace(numbers))
         read = {
             name: columns[name] if rows is None else columns[name][rows] for name in where.names
         }

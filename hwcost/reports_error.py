@@ -114,7 +114,7 @@ def not_measured(costs: Priced) -> str:
         for what, rows in unlike(costs.platform, costs.workload, costs.plan).items()
         if (share := share_of(shares, rows)) >= _LEAST_SHARE
     ]
-    return f"unlike all that was measured: {', '.join(parts)}" if parts else ""
+    return f"outside the calibration: {', '.join(parts)}" if parts else ""
 
 
 def _counted(number: int, what: str) -> str:

@@ -78,18 +78,19 @@ def cost(platform: Platform, row: Row, metric: str = "latency") -> float:
 
 def measured(
     count: int = 36,
-    nets: int = 4,
+    nets: int = 1,
     noise: float = 0.05,
     outliers: int = 0,
     seed: int = 0,
     platform: Platform | None = None,
+    factor: float = 6,
 ) -> list[Row]:
-    """Return ops with latencies: noise of a relative size, and each ``outliers``-th 6x slower."""
+    """Return ops with latencies: noise of a relative size, each ``outliers``-th off by a factor."""
     draw, board = random.Random(seed), platform or true_board()
     rows: list[Row] = []
     for i, op in enumerate(ops(count, seed)):
         latency = cost(board, op) * math.exp(draw.gauss(0, noise))
-        latency *= 6 if outliers and i % outliers == outliers - 1 else 1
+        latency *= factor if outliers and i % outliers == outliers - 1 else 1
         rows.append({"net": f"net{i % nets}", "layer": f"l{i}", **op, "latency": latency})
     return rows
 
@@ -108,3 +109,40 @@ def write_board(path: Path, text: str = BOARD) -> Path:
     """Write a platform file and return its path."""
     path.write_text(text)
     return path
+
+
+TWO = """\
+hwcost: 1
+name: two
+title: two engines that wait for each other
+status: datasheet
+params:
+  clock: {value: 100 MHz, source: x}
+  p_run: {value: 20 mW, fit: true, bounds: [1 mW, 1 W], source: x}
+  p_wait: {value: 5 mW, fit: true, bounds: [0.1 mW, 1 W], source: x}
+engines:
+  npu:
+    params: {rate: {value: 1 op/cycle, fit: true, bounds: [0.1 op/cycle, 99 op/cycle], source: x}}
+    ops: [{match: conv, cycles: macs/rate}]
+  cpu:
+    params: {rate: {value: 4 op/cycle, fit: true, bounds: [0.1 op/cycle, 99 op/cycle], source: x}}
+    ops: [{match: [conv, linear], cycles: macs/rate}]
+metrics:
+  latency: {unit: s, row: cycles/clock, engines: max}
+  energy: {unit: mJ, op: p_run*busy_npu + p_wait*span}
+"""
+
+
+def two(npu: str, cpu: str) -> Platform:
+    """Return the board of two engines with other rates."""
+    text = TWO.replace("1 op/cycle, fit", f"{npu}, fit").replace("4 op/cycle, fit", f"{cpu}, fit")
+    return loads(text).with_params(p_run="40 mW", p_wait="8 mW")
+
+
+def two_rows() -> list[Row]:
+    """Rows of a board whose conv run on the first engine; by the file's rates, on the second."""
+    board = two("20 op/cycle", "2 op/cycle")
+    return [
+        {"net": "n", **op, "latency": cost(board, op), "energy": cost(board, op, "energy")}
+        for op in ops(18)
+    ]

@@ -15,13 +15,11 @@ from hwcost.reports_compare import Comparison
 from hwcost.reports_format import plain
 from hwcost.reports_layers import Report
 from hwcost.workload import Workload
+from tests.chipcases import HEAD, changed
 
-CHIP = """\
-hwcost: 1
-name: chip
-title: a chip
-status: measured
-sources: {bench: "a bench, 2024"}
+CHIP = (
+    HEAD
+    + """\
 params: {clock: {value: 200 MHz, source: bench}, power: {value: 100 mW, source: bench}}
 engines:
   core:
@@ -51,16 +49,13 @@ calibration:
     latency: {median: 8 %, p90: 14 %, rows: 45}
 deploy: {w_bits: 8, a_bits: 8}
 """
+)
 LAYERS = "latency: {median: 8 %, p90: 14 %, rows: 45}"
 BOTH = "latency: [{p90: 5 %, rows: 4, of: nets}, {p90: 14 %, rows: 45, of: layers}]"
 
 
 def chip(*changes: tuple[str, str]) -> Platform:
-    text = CHIP
-    for old, new in changes:
-        assert old in text, old
-        text = text.replace(old, new)
-    return loads(text, "chip.yaml")
+    return loads(changed(CHIP, *changes), "chip.yaml")
 
 
 def ops(conv: int = 100, linear: int = 0, softmax: int = 0, **bits: float) -> Workload:
@@ -216,7 +211,7 @@ def notes(made: Report | Comparison) -> str:
 
 def test_kinds_that_were_not_measured_are_named() -> None:
     made = report(ops(90, linear=10), chip())
-    assert "unlike all that was measured: 1 linear (10 % of latency)" in notes(made)
+    assert "outside the calibration: 1 linear (10 % of latency)" in notes(made)
     assert "±" in results(made)["latency"]
 
 
@@ -231,7 +226,7 @@ def test_depthwise_convolutions_are_a_kind_of_their_own() -> None:
 
 def test_bits_that_were_not_measured_are_named() -> None:
     made = report(ops(w_bits=4, a_bits=8), chip())
-    assert "unlike all that was measured: 1 op at w4a8 (100 % of latency)" in notes(made)
+    assert "outside the calibration: 1 op at w4a8 (100 % of latency)" in notes(made)
 
 
 def test_a_total_that_is_mostly_unlike_what_was_measured_has_no_error() -> None:
@@ -281,7 +276,7 @@ def test_a_wide_terminal_tells_how_many_rows(compared: Comparison) -> None:
 def test_a_comparison_says_what_was_not_measured(compared: Comparison) -> None:
     found = compared.columns()["note"]
     assert found[2] == "error not known at slowest; measured at fast and slow"
-    assert found[3] == "unlike all that was measured: 1 linear (10 % of latency)"
+    assert found[3] == "outside the calibration: 1 linear (10 % of latency)"
 
 
 def test_the_sign_is_explained_where_it_stands(compared: Comparison) -> None:

@@ -14,13 +14,11 @@ from hwcost.errors import DescriptorError
 from hwcost.loading import available, load, loads
 from hwcost.tracing import trace
 from hwcost.zoo import autoencoder
+from tests.chipcases import HEAD, changed
 
-CHIP = """\
-hwcost: 1
-name: chip
-title: a chip
-status: measured
-sources: {bench: "a bench, 2024"}
+CHIP = (
+    HEAD
+    + """\
 params: {clock: {value: 100 MHz, source: bench}}
 engines:
   core:
@@ -35,6 +33,7 @@ points:
   slow: {clock: 50 MHz}
 checks:
 """
+)
 #: 1000 MACs: 10 us at 100 MHz.
 CONV = "op: {conv: {cin: 10, cout: 10, kh: 1, kw: 1, oh: 10, ow: 1}}"
 LINEAR = "op: {linear: {cin: 100, cout: 10}}"
@@ -119,6 +118,7 @@ def test_an_op_without_a_price_is_missed_and_says_why(tmp_path: Path) -> None:
         (f"{CONV}, value: 1 ms, point: slov", "no operating point 'slov'; did you mean 'slow'"),
         ("op: {conv: {cin: -1}}, value: 1 ms", "cin is -1; expected 0 or more"),
         (f"{CONV}, value: 1 mJ", "'value' is in J; expected s"),
+        (f"{CONV}, value: -1 ms", "value is -1 ms; expected 0 or more"),
     ],
 )
 def test_a_wrong_check_is_an_error_at_load(check: str, message: str) -> None:
@@ -128,12 +128,15 @@ def test_a_wrong_check_is_an_error_at_load(check: str, message: str) -> None:
     assert str(caught.value).startswith("chip.yaml:19: ")
 
 
+@pytest.mark.parametrize("tol", ["-1 %", "15"])
+def test_a_tolerance_is_a_share(tol: str) -> None:
+    with pytest.raises(DescriptorError, match=f"tol is {tol}; expected 0 % to 100 %"):
+        loads(text(f"{CONV}, value: 1 ms").replace("tol: 1 %", f"tol: {tol}"))
+
+
 def test_a_point_of_a_file_without_points_is_unknown() -> None:
-    without = (
-        text(f"{CONV}, value: 1 ms, point: slow")
-        .replace("points:\n", "")
-        .replace("  fast: {clock: 100 MHz}\n  slow: {clock: 50 MHz}\n", "")
-    )
+    points = "points:\n  fast: {clock: 100 MHz}\n  slow: {clock: 50 MHz}\n"
+    without = changed(text(f"{CONV}, value: 1 ms, point: slow"), (points, ""))
     with pytest.raises(DescriptorError, match="no operating point 'slow'; the file has no points"):
         loads(without)
 

@@ -55,6 +55,27 @@ def test_it_prints_json(folder: Path) -> None:
     assert found["errors"][0]["rows"] == 24
 
 
+def test_rows_of_a_simulator_are_not_measured(folder: Path) -> None:
+    run(folder, "-o", str(folder / "sim.yaml"), "--simulated")
+    assert load(folder / "sim.yaml").status == "simulated"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-o", "new.yaml", "--date", "today"), "date is 'today'; expected a day such as"),
+        (("-o", "nowhere/new.yaml"), "cannot write 'nowhere/new.yaml': there is no such folder"),
+        (("--rows", "."), "cannot write '.': it is a folder"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_the_fit(
+    folder: Path, words: tuple[str, ...], message: str
+) -> None:
+    result = run(folder, *words)
+    assert result.exit_code == 1 and result.stdout == ""
+    assert result.stderr.startswith(f"error: {message}")
+
+
 def test_a_wrong_file_is_one_line_on_stderr(folder: Path) -> None:
     (folder / "bad.csv").write_text("kind,cin\nlinear,x\n")
     result = CliRunner().invoke(app, ["fit", str(folder / "board.yaml"), str(folder / "bad.csv")])

@@ -113,6 +113,17 @@ def test_a_later_fit_takes_the_remark_away(tmp_path: Path) -> None:
     assert param.note == "" and param.uncertainty
 
 
+def test_a_value_that_is_right_only_with_another_says_so(tmp_path: Path) -> None:
+    share = "share: {value: 0.5, fit: true, bounds: [0.1, 1], source: guess}\n  setup:"
+    text = BOARD.replace("setup:", share, 1).replace("macs/rate}", "macs/(share*rate)}")
+    board = write_board(tmp_path / "board.yaml", text)
+    rows = write_rows(tmp_path / "rows.csv", measured(24))
+    rate = fit(board, rows).write(tmp_path / "new.yaml", DATE).params["rate"]
+    assert rate.note == "right only with share, which the data do not identify"
+    again = fit(tmp_path / "new.yaml", rows).write(tmp_path / "again.yaml", DATE)
+    assert again.params["rate"].note == rate.note
+
+
 CHILD = """\
 hwcost: 1
 name: child

@@ -57,6 +57,11 @@ def test_empty_lines_and_a_byte_order_mark_are_passed_over(tmp_path: Path) -> No
     assert len(parsed(tmp_path, "\ufeff" + HEAD, "", A, ",,,,,", B).readings) == 2
 
 
+def test_empty_columns_and_cells_of_a_spreadsheet_are_passed_over(tmp_path: Path) -> None:
+    lines = (HEAD.replace("kind", "kind,") + ",,", A.replace("linear", "linear,") + ",,,")
+    assert len(parsed(tmp_path, *lines).readings) == 1
+
+
 def test_equal_measurements_of_one_op_may_differ_by_noise(tmp_path: Path) -> None:
     assert len(parsed(tmp_path, HEAD, A, "a,fc1,linear,8,4,0.55").readings) == 2
 
@@ -95,6 +100,60 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "not a number": (
         (HEAD, A, "a,fc2,linear,many,4,0.75"),
         "rows.csv:3: 'cin' is 'many'; expected a number$",
+    ),
+    "semicolons": (
+        (HEAD.replace(",", ";"), A.replace(",", ";")),
+        "rows.csv:1: columns are separated by semicolons; expected commas",
+    ),
+    "tabs": ((HEAD.replace(",", "\t"),), "rows.csv:1: columns are separated by tabs"),
+    "a unit in round brackets": (
+        ("kind,cin,cout,latency (ms)", "linear,8,4,1"),
+        r"rows.csv:1: unknown column 'latency \(ms\)'; .* in brackets: 'latency \[ms\]'",
+    ),
+    "a column of nothing that is measured": (
+        ("kind,cin,cout,duration", "linear,8,4,1"),
+        "rows.csv:1: unknown column 'duration'; measured are cycles, latency",
+    ),
+    "a cell below no title": (
+        ("kind,,cin,cout,latency", "linear,x,8,4,1"),
+        "rows.csv:2: 'x' stands in column 2, which has no name",
+    ),
+    "thousands": (
+        (HEAD, A, 'a,fc2,linear,16,4,"1,234.5"'),
+        "rows.csv:3: 'latency' is '1,234.5'; expected a number; thousands are not set apart",
+    ),
+    "thousands of Python": (
+        (HEAD, A, "a,fc2,linear,1_024,4,1"),
+        "rows.csv:3: 'cin' is '1_024'; expected a number; thousands are not set apart",
+    ),
+    "a decimal comma": (
+        (HEAD, A, 'a,fc2,linear,16,4,"0,5"'),
+        "rows.csv:3: 'latency' is '0,5'; expected a number; a fraction has a point",
+    ),
+    "a percent sign": (
+        (HEAD, A, "a,fc2,linear,16,4,5 %"),
+        "rows.csv:3: 'latency' is '5 %'; expected a number; a unit stands in the header",
+    ),
+    "a formula's error": (
+        (HEAD, A, "a,fc2,linear,16,4,#DIV/0!"),
+        "rows.csv:3: 'latency' is '#DIV/0!'; expected a number; leave a cell empty",
+    ),
+    "a fraction of a channel": (
+        (HEAD, A, "a,fc2,linear,3.5,4,1"),
+        "rows.csv:3: 'cin' is 3.5; expected a whole number",
+    ),
+    "no channels": ((HEAD, A, "a,fc2,linear,0,4,1"), "rows.csv:3: 'cin' is 0; expected 1 or more"),
+    "groups that do not divide": (
+        ("kind,cin,cout,groups,latency", "conv,8,4,3,1"),
+        "rows.csv:2: 8 channels of 'cin' do not make 3 groups",
+    ),
+    "depthwise as a kind": (
+        (HEAD, A, "a,dw,depthwise,8,8,1"),
+        "rows.csv:3: no kind of op is named 'depthwise'; it is 'conv' with 'groups' equal to 'cin'",
+    ),
+    "another name of a kind": (
+        (HEAD, A, "a,fc2,dense,8,8,1"),
+        "rows.csv:3: no kind of op is named 'dense'; it is 'linear'",
     ),
     "NaN": (
         (HEAD, A, "a,fc2,linear,16,4,nan"),

@@ -14,13 +14,11 @@ from hwcost.loading import load, loads
 from hwcost.platform import Platform
 from hwcost.reports import compare, report
 from hwcost.workload import Workload
+from tests.chipcases import HEAD, changed
 
-CHIP = """\
-hwcost: 1
-name: chip
-title: a chip
-status: measured
-sources: {bench: "a bench, 2024"}
+CHIP = (
+    HEAD
+    + """\
 params:
   clock: {value: 200 MHz, source: bench, note: full speed}
   power: {value: 100 mW, source: bench}
@@ -39,15 +37,12 @@ points:
   1.2V: {clock: 200 MHz, power: 100 mW}
   1.0V: {clock: {value: 100 MHz, source: sheet, note: half speed}, power: 20 mW}
 """
+)
 OP = Workload.from_columns("conv", cin=10, cout=10, kh=1, kw=1, oh=10, ow=10)
 
 
 def chip(*changes: tuple[str, str]) -> Platform:
-    text = CHIP
-    for old, new in changes:
-        assert old in text, old
-        text = text.replace(old, new)
-    return loads(text, "chip.yaml")
+    return loads(changed(CHIP, *changes), "chip.yaml")
 
 
 @pytest.fixture
