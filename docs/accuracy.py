@@ -13,10 +13,9 @@ from hwcost.calibration import MeasuredError
 from hwcost.derived_rows import measured_kinds
 from hwcost.fit_errors import Errors, errors_by_metric
 from hwcost.fit_model import predictions
-from hwcost.fit_rounding import percent
 from hwcost.loading import available, load
 from hwcost.measurements import Reading, read_measurements
-from hwcost.percent import signed_percent
+from hwcost.percent import rough_percent, signed_percent
 from hwcost.platform import Platform
 from hwcost.reports_costs import STATUS_MEANS
 from hwcost.schema_measured import DEPTHWISE
@@ -147,7 +146,7 @@ def _unseen(error: MeasuredError) -> str:
 
 
 def _pair(median: float | None, p90: float) -> str:
-    return f"{'-' if median is None else percent(median)} / {percent(p90)}"
+    return f"{'-' if median is None else rough_percent(median)} / {rough_percent(p90)}"
 
 
 def sections() -> str:

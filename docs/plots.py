@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from docs.accuracy import DENSE, NETWORK, POINTWISE, Pairs, compared, error_pairs, pairs
-from hwcost.fit_rounding import percent
+from hwcost.percent import rough_percent
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -224,7 +224,7 @@ def _legend(tables: Sequence[Rows], word: str) -> list["Artist"]:
     used = {key for rows in tables for key in rows.groups()}
     found: list[Artist] = [
         Line2D([], [], color="#555555", linewidth=1, label=f"predicted = {word}"),
-        Patch(color=_GREY, linewidth=0, label=f"within ±{percent(BAND)}"),
+        Patch(color=_GREY, linewidth=0, label=f"within ±{rough_percent(BAND)}"),
     ]
     marks = [(text, *style) for text, style in STYLES.items() if text in {k for k, _ in used}]
     if points := sorted({point for _, point in used} - {""}):

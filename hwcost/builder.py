@@ -117,8 +117,11 @@ class Builder:
             low, high = (parse_quantity(text) for text in spec.bounds)
             for bound in (low, high):
                 require(bound.dimension, value.dimension, f"a bound of {name}")
-            if not low.value <= value.value <= high.value or low.value == high.value:
-                found = f"{spec.value} is not within {low.text} and {high.text}"
+            if low.value >= high.value:
+                found = f"bounds are {low.text} and {high.text}; expected a lower and an upper one"
+                raise DescriptorError(f"{name!r}: {found}")
+            if not low.value <= value.value <= high.value:
+                found = f"{spec.value} is not between {low.text} and {high.text}"
                 raise DescriptorError(f"{name!r}: {found}")
             return low.value, high.value
 

@@ -36,6 +36,7 @@ class MeasuredError:
         of: ``layers`` or ``nets``, what a row is.
         unseen_p90: the same of rows whose networks were left out of the fit, so ``unseen_median``;
             None where nobody tried.
+        points: operating points among these rows; empty where they are those of the calibration.
     """
 
     p90: float
@@ -44,6 +45,7 @@ class MeasuredError:
     median: float | None = None
     unseen_p90: float | None = None
     unseen_median: float | None = None
+    points: tuple[str, ...] = ()
 
     @property
     def expected(self) -> float:
@@ -70,3 +72,15 @@ class Calibration:
     points: tuple[str, ...]
     errors: Mapping[str, tuple[MeasuredError, ...]]
     note: str = ""
+
+    def errors_at(self, metric: str, point: str) -> dict[str, MeasuredError]:
+        """Return ``layers`` and ``nets`` -> how far a metric is off, as far as it is known.
+
+        Args:
+            point: an operating point; empty where the platform has none.
+        """
+        return {
+            error.of: error
+            for error in self.errors.get(metric, ())
+            if not point or point in (error.points or self.points)
+        }

@@ -10,6 +10,7 @@ from hwcost.ops import KINDS
 from hwcost.percent import percent
 from hwcost.plan import Plan
 from hwcost.platform import Platform
+from hwcost.schema_measured import ON
 from hwcost.workload import Workload
 
 #: A total of which more than this is outside the calibration has no known error.
@@ -65,7 +66,7 @@ def unlike(platform: Platform, workload: Workload, plan: Plan) -> dict[str, list
     assert known is not None
     return {
         **_unknown_bits(workload, plan, known.bits),
-        **_unknown_kinds(workload, plan, known.kinds),
+        **_unknown_kinds(platform, workload, plan, known.kinds),
     }
 
 
@@ -75,15 +76,27 @@ def priced_rows(plan: Plan) -> list[int]:
     return ((status == MODELLED) | (status == DEFAULT)).nonzero().flatten().tolist()
 
 
-def _unknown_kinds(workload: Workload, plan: Plan, kinds: Sequence[str]) -> dict[str, list[int]]:
-    """Kind that no measured row had -> the priced rows of that kind."""
+def kinds_on_engines(platform: Platform, workload: Workload, plan: Plan) -> list[str]:
+    """Return the kind of each row with the engine that runs it: ``conv on npu``."""
+    engines = [*platform.engines] or [""]
+    kinds = measured_kinds(workload)
+    places = plan.engine.tolist()
+    return [f"{kind}{ON}{engines[place]}" for kind, place in zip(kinds, places, strict=True)]
+
+
+def _unknown_kinds(
+    platform: Platform, workload: Workload, plan: Plan, known: Sequence[str]
+) -> dict[str, list[int]]:
+    """Kind that no measured row had, or not on that engine -> the priced rows of that kind."""
     found: dict[str, list[int]] = {}
-    if not kinds:
+    if not known:
         return found
-    labels = measured_kinds(workload)
+    elsewhere = {kind.partition(ON)[0] for kind in known}
+    placed = kinds_on_engines(platform, workload, plan)
     for row in priced_rows(plan):
-        if labels[row] not in kinds:
-            found.setdefault(labels[row], []).append(row)
+        kind = placed[row].partition(ON)[0]
+        if kind not in known and placed[row] not in known:
+            found.setdefault(placed[row] if kind in elsewhere else kind, []).append(row)
     return found
 
 

@@ -26,8 +26,8 @@ def as_table(found: Sequence[Mapping[str, Any]], width: int | None) -> str:
         Column("metrics", [", ".join(p["metrics"]) for p in found], rank=2),
         Column("engines", [", ".join(p["engines"]) or "-" for p in found], rank=1),
         Column("points", [", ".join(p["points"]) for p in found], rank=4),
-        Column("status", [p["status"] for p in found], rank=3),
-        Column("what it is", [p["title"] for p in found], least=30),
+        Column("status", [p["status"] for p in found]),
+        Column("what it is", [p["title"] for p in found], least=20),
     ]
     return plain(Sheet("", columns), width)
 

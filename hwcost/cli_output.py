@@ -28,7 +28,7 @@ def emit(report: "Tabular", format: str | None, output: Path | None, as_json: bo
     elif sys.stdout.isatty():
         from rich.console import Console
 
-        Console(highlight=False).print(report)
+        Console(highlight=False, width=width()).print(report)
     else:
         say(str(report))
 
@@ -52,7 +52,7 @@ def say_sections(text: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=width())
     for line in text.splitlines():
         heading = bool(line) and not line.startswith(" ")
         console.print(Text(line, style="bold" if heading else ""), soft_wrap=True)

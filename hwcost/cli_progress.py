@@ -2,23 +2,26 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+from hwcost.progress import Progress
 
 #: Seconds before the bar appears.
 PATIENCE = 1.0
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
+def progress_bar() -> Iterator[Progress | None]:
     """Yield a function of (what, done, in all) that draws the bar; None without a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Drawing
 
-    bar = Progress(
+    bar = Drawing(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),

@@ -74,6 +74,9 @@ class CostModel:
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.platform, self.metric.name, self.place_by, self.on_unsupported)
 
+    def __deepcopy__(self, memo: object) -> "CostModel":
+        return self  # it never changes, and has compiled its formulas
+
     @property
     def unit(self) -> str:
         """The unit of ``rows`` and ``total``."""
@@ -219,7 +222,7 @@ class CostModel:
     def _bound(self, workload: Workload) -> tuple[Bound, Workload]:
         """The formulas for a table, and the table with its present tiles."""
         plan = self.plan(workload)
-        workload = with_tiles(self.platform, plan, workload) if plan.tiles else workload
+        workload = with_tiles(plan, workload)
         key = changed_key(workload)
         bounds = self._bounds.setdefault(workload.structure, {})
         if key not in bounds:

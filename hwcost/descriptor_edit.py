@@ -113,10 +113,7 @@ def _replacement(text: str, node: yaml.Node, value: str | float) -> _Edit:
 def _insertion(text: str, node: yaml.Node, keys: Loc, value: str | float) -> _Edit:
     """A new key behind the last one of a mapping, mappings around it as needed."""
     assert isinstance(node, yaml.MappingNode)
-    inner = scalar(value)
-    for key in reversed(keys[1:]):
-        inner = f"{{{key}: {inner}}}"
-    line = f"{keys[0]}: {inner}"
+    line = _in_braces(keys, value)
     if not node.value:
         start = node.start_mark.index
         return _Edit(start, node.end_mark.index, f"{{{line}}}")
@@ -125,7 +122,22 @@ def _insertion(text: str, node: yaml.Node, keys: Loc, value: str | float) -> _Ed
     if node.flow_style:
         return _Edit(end, end, f", {line}")
     end = _line_end(text, end)
-    return _Edit(end, end, f"\n{' ' * last_key.start_mark.column}{line}")
+    return _Edit(end, end, _in_lines(keys, value, last_key.start_mark.column))
+
+
+def _in_braces(keys: Loc, value: str | float) -> str:
+    """``a: {b: {c: 1}}``."""
+    inner = scalar(value)
+    for key in reversed(keys[1:]):
+        inner = f"{{{key}: {inner}}}"
+    return f"{keys[0]}: {inner}"
+
+
+def _in_lines(keys: Loc, value: str | float, column: int) -> str:
+    """A line for each mapping around the last one, which is in braces: ``a:``, ``  b: {c: 1}``."""
+    outer, last = keys[:-2], keys[-2:]
+    lines = [*(f"{key}:" for key in outer), _in_braces(last, value)]
+    return "".join(f"\n{' ' * (column + 2 * depth)}{line}" for depth, line in enumerate(lines))
 
 
 def _deletion(text: str, node: yaml.Node, pair: tuple[yaml.Node, yaml.Node]) -> _Edit:

@@ -97,7 +97,7 @@ def _cost(row: Row) -> list[tuple[str, str]]:
         error = None if row.plan.problems else total_error(*known, (rows / total).tolist())
         text = f"{quantity_text(total, unit)}{_off(error)}, of which this op is {share:.3g} %"
         lines.append(("network", text))
-    return lines
+    return [*lines, ("status", row.platform.status)]
 
 
 def _off(error: MeasuredError | None) -> str:

@@ -38,7 +38,7 @@ class Row:
         """Return row ``index`` of a table."""
         plan = model.plan(workload)
         numbers = {n: float(workload.column(n)[index].detach()) for n in SIZES if n not in BITS}
-        tiled = with_tiles(model.platform, plan, workload).changed
+        tiled = with_tiles(plan, workload).changed
         now = plan.columns | {n: tiled[n] for n in plan.tiles if n in tiled}
         numbers |= {n: float(column[index]) for n, column in now.items()}
         return cls(model, workload, plan, index, numbers)

@@ -17,15 +17,17 @@ from torch import Tensor
 from hwcost.errors import FitError
 from hwcost.fit_errors import Errors, errors_by_metric
 from hwcost.fit_identify import Estimate, estimate
+from hwcost.fit_kinds import kinds_of
 from hwcost.fit_model import Predictor, open_params
 from hwcost.fit_params import FitParam, with_values
 from hwcost.fit_plausible import check_plausible
 from hwcost.fit_precision import noise
-from hwcost.fit_problem import STARTS, Problem, Progress, Ticker, folds_by_net, predicted_unseen
+from hwcost.fit_problem import STARTS, Problem, Ticker, folds_by_net, predicted_unseen
 from hwcost.fit_rounding import Fitted, rounded
 from hwcost.loading import load, path_of
 from hwcost.measurements import Measurements, Reading, read_measurements
 from hwcost.platform import Platform
+from hwcost.progress import Progress
 
 #: What the rows of a fit are of: silicon or a simulator.
 Status = Literal["measured", "simulated"]
@@ -45,6 +47,7 @@ class Fit:
         platform: with the new values.
         source: where the file of the platform is; None for one that was not loaded by name.
         predicted: of each reading, SI units, shape ``(readings,)``; so ``measured``.
+        kinds: of the ops of each reading, as a calibration names them: ``conv on npu``.
         unseen: predictions by fits without the reading's network, None for a single network.
         errors: by metric, of layers and of networks.
     """
@@ -55,6 +58,7 @@ class Fit:
     params: tuple[Fitted, ...]
     measured: Tensor
     predicted: Tensor
+    kinds: tuple[tuple[str, ...], ...]
     unseen: Tensor | None
     errors: tuple[Errors, ...]
 
@@ -106,8 +110,17 @@ def fit(
         check_plausible(readings, measured, predicted)
         unseen = predicted_unseen(predictor, folds, tick)
     errors = errors_by_metric(readings, measured, predicted, unseen)
-    now = predictor.platform
-    return Fit(now, source, measurements, fitted, measured, predicted, unseen, errors)
+    return Fit(
+        platform=predictor.platform,
+        source=source,
+        measurements=measurements,
+        params=fitted,
+        measured=measured,
+        predicted=predicted,
+        kinds=kinds_of(predictor),
+        unseen=unseen,
+        errors=errors,
+    )
 
 
 def _fitted(

@@ -22,6 +22,7 @@ class Errors:
         rank: Spearman's correlation of predicted and measured; None for fewer than three.
         unseen_median: error on networks that were left out of the fit, so ``unseen_p90``; None
             where all readings are of one network.
+        points: operating points of the readings, ``""`` for the platform's own.
     """
 
     metric: str
@@ -32,6 +33,7 @@ class Errors:
     rank: float | None
     unseen_median: float | None
     unseen_p90: float | None
+    points: tuple[str, ...] = ()
 
 
 def errors_by_metric(
@@ -58,6 +60,9 @@ def errors_by_metric(
                 rank=spearman(predicted[chosen], measured[chosen]),
                 unseen_median=None if apart is None else quantile(apart, 0.5),
                 unseen_p90=None if apart is None else p90(apart),
+                points=tuple(
+                    dict.fromkeys(r.point for r in readings if (r.metric, r.of) == (metric, of))
+                ),
             )
         )
     return tuple(found)

@@ -73,11 +73,7 @@ def estimate(
         if worst is None:
             break
         tried.add(worst)
-        held = free.clone()
-        held[worst] = False
-        at = best.at.clone()
-        at[worst] = own[worst]
-        other = solve(residuals, [at], low, high, held)
+        other, held = _kept(residuals, best, own, worst, free, low, high)
         if _speaks_against(best, other, int(free.sum())):
             continue
         notes[worst], partners = _why(best, free, worst, params)
@@ -91,6 +87,21 @@ def estimate(
         for i, error in enumerate(errors.tolist())
     ]
     return Estimate(best, tuple(found))
+
+
+def _kept(
+    residuals: Residuals,
+    best: Solution,
+    own: Tensor,
+    index: int,
+    free: Tensor,
+    low: Tensor,
+    high: Tensor,
+) -> tuple[Solution, Tensor]:
+    """The best fit in which one more param keeps the file's value, and which are then free."""
+    held, at = free.clone(), best.at.clone()
+    held[index], at[index] = False, own[index]
+    return solve(residuals, [at], low, high, held), held
 
 
 def _known(

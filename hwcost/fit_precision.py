@@ -10,7 +10,7 @@ from hwcost.fit_params import FitParam
 from hwcost.fit_solver import Solution
 
 #: The least mean curvature of the loss: with less, more rows are outliers than not.
-_LEAST_GAIN = 0.3
+_LEAST_CURVATURE = 0.3
 
 #: The least spread that residuals are taken to have: measurements repeat within a percent at best.
 _LEAST_NOISE = 0.01
@@ -55,7 +55,7 @@ def noise(best: Solution, params: int) -> float:
     gain = float(best.loss.gain(best.residuals).mean())
     spare = max(len(best.residuals) - params, 1)
     spread = math.sqrt(float(pull.square().sum()) / spare)
-    return _students(spare) * max(spread / max(gain, _LEAST_GAIN), _LEAST_NOISE)
+    return _students(spare) * max(spread / max(gain, _LEAST_CURVATURE), _LEAST_NOISE)
 
 
 def _students(spare: int) -> float:

@@ -1,7 +1,7 @@
 """A fit as a problem for the solver: log errors over numbers that have no units."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,9 +10,7 @@ from hwcost.fit_identify import estimate
 from hwcost.fit_model import Predictor
 from hwcost.fit_params import FitParam
 from hwcost.measurements import Reading
-
-#: Called with what is done, how much of it, and how much there is.
-Progress = Callable[[str, int, int], None]
+from hwcost.progress import Progress
 
 #: Starts spread over the bounds, beside the file's values and the middle.
 STARTS = 8

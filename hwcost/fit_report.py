@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from hwcost.fit_errors import Errors
-from hwcost.fit_rounding import Fitted, percent, plain
+from hwcost.fit_rounding import Fitted, plain
+from hwcost.percent import rough_percent
 from hwcost.reports_format import Column, Sheet
 from hwcost.reports_format import plain as as_text
 from hwcost.units import engineering
@@ -34,9 +35,9 @@ def params_sheet(fit: "Fit") -> Sheet:
         Column("is", [f.text or "kept" for f in fit.params], True),
         Column("error", [_error(f) for f in fit.params], True),
         Column("bounds", [_bounds(f) for f in fit.params], rank=2),
-        Column("remark", [_remark(f) for f in fit.params], least=20),
     ]
-    return Sheet(title, columns)
+    remarks = [(f.param.name, _remark(f)) for f in fit.params if _remark(f)]
+    return Sheet(title, columns, results=remarks)
 
 
 def _text(value: float, fitted: Fitted) -> str:
@@ -44,7 +45,7 @@ def _text(value: float, fitted: Fitted) -> str:
 
 
 def _error(fitted: Fitted) -> str:
-    return "-" if fitted.error is None else f"±{percent(fitted.error)}"
+    return "-" if fitted.error is None else f"±{rough_percent(fitted.error)}"
 
 
 def _remark(fitted: Fitted) -> str:
@@ -68,10 +69,10 @@ def errors_sheet(fit: "Fit") -> Sheet:
         Column("metric", [e.metric for e in errors]),
         Column("of", [e.of for e in errors]),
         Column("rows", [str(e.rows) for e in errors], True),
-        Column("median", [percent(e.median) for e in errors], True),
-        Column("p90", [percent(e.p90) for e in errors], True),
+        Column("median", [rough_percent(e.median) for e in errors], True),
+        Column("p90", [rough_percent(e.p90) for e in errors], True),
         Column("rank corr.", [_rank(e) for e in errors], True, 1),
-        Column("unseen median", [_share(e.unseen_median) for e in errors], True),
+        Column("unseen median", [_share(e.unseen_median) for e in errors], True, short="unseen"),
         Column("unseen p90", [_share(e.unseen_p90) for e in errors], True),
     ]
     return Sheet("", columns, notes=[_how_unseen(fit)])
@@ -82,7 +83,7 @@ def _rank(errors: Errors) -> str:
 
 
 def _share(share: float | None) -> str:
-    return "-" if share is None else percent(share)
+    return "-" if share is None else rough_percent(share)
 
 
 def _how_unseen(fit: "Fit") -> str:
@@ -99,9 +100,15 @@ def rows_sheet(fit: "Fit", most: int) -> Sheet:
     unit = [str(_unit(fit, r.metric)) for r in readings]
     measured, predicted = fit.measured.tolist(), fit.predicted.tolist()
     columns = [
-        Column("row", [r.at for r in readings], rank=2),
+        Column(
+            "row",
+            [r.at for r in readings],
+            rank=2,
+            short="line",
+            narrow=[r.at.rpartition(":")[2] for r in readings],
+        ),
         Column("name", [r.name for r in readings], least=16),
-        Column("kind", [r.kind or "network" for r in readings], rank=3),
+        Column("kind", [_kind(fit, i) for i in order], rank=3),
         Column("metric", [r.metric for r in readings], rank=1),
         Column(
             "measured",
@@ -116,6 +123,10 @@ def rows_sheet(fit: "Fit", most: int) -> Sheet:
         Column("off", [_off(off[i]) for i in order], True),
     ]
     return Sheet(f"the {len(order)} rows furthest off", columns)
+
+
+def _kind(fit: "Fit", index: int) -> str:
+    return fit.kinds[index][0] if fit.measurements.readings[index].kind else "network"
 
 
 def residuals(fit: "Fit") -> list[float]:

@@ -85,10 +85,5 @@ def plain(value: float, digits: int) -> str:
     return f"{float(text):.{max(places, 0)}f}" if -6 <= math.log10(abs(value)) < 9 else text
 
 
-def percent(share: float) -> str:
-    """Return a share such as ``8 %``, two digits of it."""
-    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
-
-
 def _with_unit(number: str, param: FitParam) -> str:
     return f"{number} {param.unit}" if param.unit else number

@@ -1,18 +1,20 @@
 """A fitted platform as a file: the original text with the values replaced."""
 
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwcost.derived_rows import measured_kinds
 from hwcost.descriptor_edit import edited, scalar, with_section
 from hwcost.errors import FitError
 from hwcost.fit_errors import Errors
-from hwcost.fit_rounding import Fitted, percent
+from hwcost.fit_rounding import Fitted
 from hwcost.formula import symbol
 from hwcost.loading import available, load
+from hwcost.percent import rough_percent
 from hwcost.platform import Platform
+from hwcost.writing import writing
 
 if TYPE_CHECKING:
     from hwcost.descriptor import Loc
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 #: What ``source`` of a fitted param is, and starts of ``note`` where it is not known, or not alone.
 SOURCE, UNKNOWN, GIVEN = "calibration", "not identified by the data", "right only with"
 
-#: Sources named in the file; more are counted.
+#: Sources, and conditions, named in the file; more are counted.
 _MOST_SOURCES = 4
 
 
@@ -32,10 +34,8 @@ def write(fit: "Fit", path: Path, date: str, status: "Status") -> Platform:
         FitError: the platform was not loaded by name or path, or the file cannot be written.
     """
     made = text(fit, path, date, status)
-    try:
+    with writing(path):
         path.write_text(made, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise FitError(f"cannot write {str(path)!r}: {(error.strerror or '').lower()}") from None
     return load(path.resolve())
 
 
@@ -80,7 +80,7 @@ def _param_changes(fit: "Fit", fitted: Fitted) -> "dict[Loc, str | float | None]
         changes[*loc, "value"] = _value(fitted)
         changes[*loc, "source"] = SOURCE
         changes |= _at_first_point(fit, loc, _value(fitted))
-    known = None if fitted.error is None else percent(fitted.error)
+    known = None if fitted.error is None else rough_percent(fitted.error)
     changes[*loc, "uncertainty"] = known
     old = _param_data(document, loc).get("note") or ""
     note = "; ".join(filter(None, (_own_note(old), _remark(fitted))))
@@ -130,8 +130,9 @@ def _section(fit: "Fit", date: str) -> str:
     old = fit.platform.calibration
     software = ", ".join(measured.software) or (old.software if old else "")
     lines = ["calibration:", f"  data: {scalar(_data(fit))}"]
-    lines += [f"  rows: {len(measured.readings)}", f"  date: {date}"]
+    lines += [f"  rows: {len({r.at for r in measured.readings})}", f"  date: {date}"]
     lines += [f"  software: {scalar(software)}"] if software else []
+    lines += [f"  note: {scalar('; '.join(held))}"] if (held := _few(measured.conditions)) else []
     return "\n".join(lines + _covered(fit) + _stated(fit)) + "\n"
 
 
@@ -145,7 +146,7 @@ def _stated(fit: "Fit") -> list[str]:
     ]
     lines = []
     for metric in dict.fromkeys(e.metric for e in errors if e.metric in fit.platform.metrics):
-        found = [_error(e) for e in errors if e.metric == metric]
+        found = [_error(e, _own_points(fit, e)) for e in errors if e.metric == metric]
         value = found[0] if len(found) == 1 else f"[{', '.join(found)}]"
         lines.append(f"    {metric}: {value}")
     return ["  errors:", *lines] if lines else []
@@ -159,34 +160,49 @@ def _is_cycles(platform: Platform) -> bool:
     return not (latency.row / cycles).free_symbols - platform.numbers().keys()
 
 
-def _error(errors: Errors) -> str:
+def _measured_points(fit: "Fit", points: Iterable[str]) -> list[str]:
+    """Operating points in the order of the file."""
+    named = {point or fit.platform.point for point in points}
+    return [point for point in fit.platform.points if point in named]
+
+
+def _own_points(fit: "Fit", errors: Errors) -> list[str]:
+    """The operating points of some rows, where they are not those of all."""
+    own = _measured_points(fit, errors.points)
+    return own if own != _measured_points(fit, (r.point for r in fit.measurements.readings)) else []
+
+
+def _error(errors: Errors, points: Sequence[str]) -> str:
     names = ("median", "p90", "unseen_median", "unseen_p90")
     shares = {name: getattr(errors, name) for name in names}
-    given = [f"{name}: {percent(share)}" for name, share in shares.items() if share is not None]
-    return f"{{{', '.join(given)}, rows: {errors.rows}, of: {errors.of}}}"
+    given = [
+        f"{name}: {rough_percent(share)}" for name, share in shares.items() if share is not None
+    ]
+    given += [f"rows: {errors.rows}", f"of: {errors.of}"]
+    given += [f"points: [{', '.join(map(scalar, points))}]"] if points else []
+    return f"{{{', '.join(given)}}}"
 
 
 def _data(fit: "Fit") -> str:
-    sources = fit.measurements.sources
-    shown = [*sources[:_MOST_SOURCES]]
-    more = len(sources) - len(shown)
-    return ", ".join([fit.measurements.name, *shown, *([f"{more} more"] if more else [])])
+    return ", ".join([fit.measurements.name, *_few(fit.measurements.sources)])
+
+
+def _few(texts: Sequence[str]) -> list[str]:
+    """The first texts, and how many more there are."""
+    more = len(texts) - _MOST_SOURCES
+    return [*texts[:_MOST_SOURCES], *([f"{more} more"] if more > 0 else [])]
 
 
 def _covered(fit: "Fit") -> list[str]:
     """Kinds, bits and operating points among the rows."""
     readings = fit.measurements.readings
-    kinds = dict.fromkeys(kind for r in readings for kind in measured_kinds(r.workload))
+    kinds = dict.fromkeys(kind for of_one in fit.kinds for kind in of_one)
     lines = [f"  kinds: [{', '.join(kinds)}]"]
     for name in ("w_bits", "a_bits"):
         found = {b for r in readings for b in r.workload.column(name).tolist() if b == b}
         if found:
             lines.append(f"  {name}: [{', '.join(f'{b:g}' for b in sorted(found))}]")
-    points = [
-        p
-        for p in fit.platform.points
-        if any((r.point or fit.platform.point) == p for r in readings)
-    ]
+    points = _measured_points(fit, (r.point for r in readings))
     if points:
         lines.append(f"  points: [{', '.join(map(scalar, points))}]")
     return lines

@@ -187,7 +187,8 @@ def _first_problem(error: ValidationError, document: Document) -> str:
     if problem["type"] == "missing":
         return f"{document.where(loc[:-1])}: key {loc[-1]!r} is missing{_inside(loc[:-1])}"
     key = ".".join(str(part) for part in loc)
-    message = problem["msg"].replace("Input should be", "expected").replace("a valid ", "a ")
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message.replace("Input should be", "expected").replace("a valid ", "a ")
     return f"{document.where(loc)}: {key!r} is {_short(problem['input'])}; {message}"
 
 

@@ -4,7 +4,7 @@ found = measure({"resnet8": zoo.resnet8()}, Settings(threads=1))
 found.write("rows.csv", date="2026-11-21")
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from hwcost.measure_session import Progress, Row, Session
-from hwcost.measure_subject import subject_of
+from hwcost.measure_session import Row, Session
+from hwcost.measure_subject import Subject, subject_of
 from hwcost.measure_time import (
     DISTURBED,
     Settings,
@@ -22,6 +22,7 @@ from hwcost.measure_time import (
     threads_set,
     timing_of,
 )
+from hwcost.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,17 +91,14 @@ def measure(
     settings = settings or Settings()
     settings.check()
     session = Session(settings)
-    device = torch.device(settings.device)
     with ExitStack() as stack:
         memory = stack.enter_context(steady())
         stack.enter_context(threads_set(settings.threads))
         try:
-            for name, (model, example) in models.items():
-                subject = subject_of(name, model, example, device, settings.batch)
-                session.add(stack.enter_context(subject), ops=ops, net=nets)
-            for name, (model, example) in (singles or {}).items():
-                subject = subject_of(name, model, example, device, settings.batch)
-                session.add(stack.enter_context(subject), ops=True, net=False, single=True)
+            for subject in _ready(models, settings, stack):
+                session.add(subject, ops=ops, net=nets)
+            for subject in _ready(singles or {}, settings, stack):
+                session.add(subject, ops=True, net=False, single=True)
             session.run(progress)
         except KeyboardInterrupt:
             session.interrupted = True
@@ -112,3 +110,10 @@ def measure(
         settings=settings,
         memory=memory,
     )
+
+
+def _ready(models: Mapping[str, Any], settings: Settings, stack: ExitStack) -> Iterator[Subject]:
+    """Each network ready to run, until the stack ends."""
+    device = torch.device(settings.device)
+    for name, (model, example) in models.items():
+        yield stack.enter_context(subject_of(name, model, example, device, settings.batch))

@@ -6,30 +6,14 @@ from pathlib import Path
 
 import torch
 
-from hwcost.errors import FitError
 from hwcost.measure import Measured
 from hwcost.measure_session import Row
 from hwcost.measure_time import device_name
 from hwcost.ops import SIZES
+from hwcost.writing import writing
 
 _BEFORE, _AFTER = ("net", "layer", "kind"), ("latency [us]", "spread", "note")
 _SAME = ("source", "software", "conditions", "date")
-
-
-def check_writable(path: Path) -> None:
-    """Check that a file can be written, before what is to be written takes minutes.
-
-    Raises:
-        FitError: it cannot.
-    """
-    existed = path.exists()
-    try:
-        with path.open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise _refused(path, error) from None
-    if not existed:
-        path.unlink()
 
 
 def write(measured: Measured, path: Path, date: str) -> None:
@@ -43,17 +27,10 @@ def write(measured: Measured, path: Path, date: str) -> None:
     ]
     titles = [*_BEFORE, *sizes, "w_bits", "a_bits", *_AFTER, *_SAME]
     same = _same(measured) | {"date": date}
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, titles, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(cells | same for cells in _cells(measured))
-    except OSError as error:
-        raise _refused(path, error) from None
-
-
-def _refused(path: Path, error: OSError) -> FitError:
-    return FitError(f"cannot write {str(path)!r}: {(error.strerror or str(error)).lower()}")
+    with writing(path), path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, titles, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(cells | same for cells in _cells(measured))
 
 
 def _same(measured: Measured) -> dict[str, str]:
@@ -90,6 +67,6 @@ def _named(row: Row) -> dict[str, str]:
     if row.op is None:
         return {"net": row.net}
     sizes = {name: f"{value:.12g}" for name, value in row.op.sizes.items()}
-    bits = {"w_bits": f"{row.bits}", "a_bits": f"{row.bits}"}
+    bits = dict(zip(("w_bits", "a_bits"), map(str, row.op.bits), strict=True))
     names = {"net": row.net, "layer": row.op.layer, "kind": row.op.kind, "note": row.op.function}
     return names | sizes | bits

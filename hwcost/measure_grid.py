@@ -24,8 +24,8 @@ class Function(nn.Module):
         return self.function(*inputs)
 
 
-class InTurn(nn.Module):
-    """Modules that run one after another, each on an input of its own.
+class Apart(nn.Module):
+    """Modules that have nothing to do with each other, each with an input of its own.
 
     An input is copied first: it lies in the caches as if the op before had written it.
     """
@@ -68,7 +68,7 @@ def _name(module: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> str:
 
 def _in_turn(examples: Sequence[Example]) -> Example:
     inputs = [x if isinstance(x, tuple) else (x,) for _, x in examples]
-    turn = InTurn([module for module, _ in examples], [len(x) for x in inputs])
+    turn = Apart([module for module, _ in examples], [len(x) for x in inputs])
     return turn, tuple(x for each in inputs for x in each)
 
 

@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
+import torch
+
 from hwcost.measure_calls import InTurn, ModuleCall, Replay, TorchCall
 from hwcost.measure_subject import Arguments, Subject, module_inputs
 from hwcost.ops import KINDS, defaults
-from hwcost.recorder_values import refs_in
+from hwcost.recorder_values import Call, refs_in
 from hwcost.tracing import Traced, rerun
 
 #: Kinds of which a row may stand for several calls -> parts of the names of operators that are
@@ -27,6 +29,7 @@ class Op:
     Attributes:
         function: the operator, for people; sizes alone do not tell ReLU from GELU.
         sizes: those of its kind that are not the default.
+        bits: of its weights and of its inputs.
         key: equal for ops that take equally long.
         replay: runs it alone; None where it cannot.
         why: why it cannot.
@@ -36,6 +39,7 @@ class Op:
     kind: str
     function: str
     sizes: Mapping[str, float]
+    bits: tuple[int, int]
     key: Hashable
     replay: Replay | None
     why: str = ""
@@ -78,12 +82,19 @@ class _Run:
         own = (self.subject.name, row) if replay is None else self.likeness(row, replay)
         function = table.structure.functions[row]
         key = (kind, tuple(sizes.items()), own)
-        return Op(table.layers[row], kind, function, sizes, key, replay, why)
+        bits = self.bits(self.calls[self.traced.calls[row]])
+        return Op(table.layers[row], kind, function, sizes, bits, key, replay, why)
+
+    def bits(self, call: Call) -> tuple[int, int]:
+        """Return the bits of a call's last and first floats: weights follow the inputs."""
+        types = [self.traced.recording.tensors[ref].dtype for ref in call.inputs]
+        floats = [t for t in types if t.is_floating_point] or types or [torch.float32]
+        return 8 * floats[-1].itemsize, 8 * floats[0].itemsize
 
     def likeness(self, row: int, replay: Replay) -> Hashable:
         """Return what, beside the sizes, is equal for ops that take equally long."""
         recording, call = self.traced.recording, self.calls[self.traced.calls[row]]
-        layout = [recording.tensors[ref][:2] for ref in call.inputs]
+        layout = [recording.tensors[ref][:3] for ref in call.inputs]
         plain = [str(value) for value in call.args if not refs_in((value,))]
         return call.op.name, call.op.overload, tuple(layout), tuple(plain), str(replay)
 
@@ -114,9 +125,9 @@ class _Run:
         return replay
 
     def is_module(self, index: int) -> bool:
-        """Whether a call is all that a module without modules inside does."""
+        """Whether a call is all that a module without modules inside does, and one row at most."""
         scope = self.calls[index].scope
-        return scope in self.inputs and self.rows_of_scope[scope] == self.rows_of_call[index]
+        return scope in self.inputs and self.rows_of_scope[scope] == self.rows_of_call[index] <= 1
 
     def is_call(self, row: int) -> bool:
         """Whether a row is all that its call is, and the call all that the row is."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from hwcost.errors import FitError
 from hwcost.measure_calls import ModuleCall
 from hwcost.measure_subject import Subject
 from hwcost.measure_time import ROUNDS, Settings
@@ -24,6 +25,9 @@ def time_in_place(
     """Return one round of times, s, of each op: the modules that it is, in runs of the network.
 
     Modules without modules inside only: while one of them runs, no other does.
+
+    Raises:
+        FitError: the network does not call them in each run.
     """
     clock = time.process_time_ns if settings.cpu_time else time.perf_counter_ns
     modules = dict.fromkeys(part.module for op in ops for part in op)
@@ -36,6 +40,8 @@ def time_in_place(
             log.clear()
             subject()
             calls = _calls(log)
+            if any(len(calls[part.module]) <= part.number for op in ops for part in op):
+                raise FitError("its modules are not the same in each run")
             for op, found in zip(ops, times, strict=True):
                 found.append(sum(calls[part.module][part.number] for part in op) / _SECOND)
     return times

@@ -33,12 +33,6 @@ class Subject:
         """Run the network once."""
         return self.model(*self.args, **self.kwargs)
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of its first floating-point number, of parameters or else of inputs."""
-        tensors = [*self.model.parameters(), *tensors_in((self.args, dict(self.kwargs)))]
-        return next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
-
 
 @contextmanager
 def subject_of(
@@ -52,9 +46,16 @@ def subject_of(
         batch: how many samples; the example has one.
 
     Raises:
-        TraceError: the model does not run on the example, or the example has another batch.
+        TraceError: the model does not run on the example or has no numbers, or the example has
+            another batch or none that fits into memory.
     """
-    found = recorded(model, example)
+    try:
+        found = recorded(model, example)
+    except TraceError as error:
+        raise TraceError(f"{name}: {error}") from error.__cause__
+    tensors = (*model.parameters(), *tensors_in((found.args, found.kwargs)))
+    if any(tensor.is_meta for tensor in tensors):
+        raise TraceError(f"{name}: it has shapes but no numbers, its device is 'meta'")
 
     def ready(tensor: Tensor) -> Tensor:
         tensor = _repeated(tensor, batch, name)
@@ -76,7 +77,10 @@ def _repeated(tensor: Tensor, batch: int, name: str) -> Tensor:
             f"{name}: an input has shape {tuple(tensor.shape)}; for a batch of {batch} its first"
             " size must be 1"
         )
-    return tensor.repeat(batch, *(1,) * (tensor.dim() - 1))
+    try:
+        return tensor.repeat(batch, *(1,) * (tensor.dim() - 1))
+    except RuntimeError:
+        raise TraceError(f"{name}: a batch of {batch} does not fit into memory") from None
 
 
 def module_inputs(subject: Subject, recording: Recording) -> dict[int, Arguments]:

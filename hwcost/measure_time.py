@@ -1,6 +1,8 @@
 """Time a function with torch.utils.benchmark, under conditions that a network would have."""
 
 import ctypes
+import math
+import os
 import platform as system
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -49,8 +51,11 @@ class Settings:
         Raises:
             FitError: it cannot, or the settings contradict each other.
         """
-        if self.threads < 1 or self.batch < 1 or not self.seconds > 0:
-            raise FitError("threads, batch and seconds must be more than 0")
+        if self.threads < 1 or self.batch < 1 or not 0 < self.seconds < math.inf:
+            raise FitError("threads, batch and seconds must be finite and more than 0")
+        cores = os.cpu_count() or self.threads
+        if self.threads > cores:
+            raise FitError(f"{self.threads} threads; this machine computes {cores} at once")
         if self.cpu_time and (self.threads > 1 or self.device != "cpu"):
             raise FitError("CPU time is that of one thread on the CPU")
         if self.device == "cpu":
@@ -73,13 +78,9 @@ class Timing:
 
 def timing_of(samples: Sequence[float]) -> Timing:
     """Return the median and the spread of times, s."""
-    low, middle, high = (quantile(samples, share) for share in (0.25, 0.5, 0.75))
+    times, shares = (torch.tensor(x, dtype=torch.float64) for x in (samples, (0.25, 0.5, 0.75)))
+    low, middle, high = times.quantile(shares).tolist()
     return Timing(middle, (high - low) / middle)
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Return a quantile of numbers."""
-    return float(torch.tensor(values, dtype=torch.float64).quantile(share))
 
 
 def time_alone(function: Callable[[], object], settings: Settings) -> list[float]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwcost.errors import FitError, HwcostError, did_you_mean
-from hwcost.measurements_cells import Line, read_lines
+from hwcost.measurements_cells import REMARKS, Line, read_lines
 from hwcost.measurements_ops import check_op
 from hwcost.ops import SIZES, defaults
 from hwcost.platform import Platform
@@ -64,13 +64,14 @@ class Measurements:
 
     Attributes:
         name: of the file.
-        sources: what the column ``source`` names, in order; so ``software``.
+        sources: what the column ``source`` names, in order; so ``software`` and ``conditions``.
     """
 
     name: str
     readings: tuple[Reading, ...]
     sources: tuple[str, ...]
     software: tuple[str, ...]
+    conditions: tuple[str, ...]
 
 
 def metric_dimensions(platform: Platform) -> dict[str, Dimension]:
@@ -78,7 +79,7 @@ def metric_dimensions(platform: Platform) -> dict[str, Dimension]:
     metrics = {
         name: metric.unit.dimension
         for name, metric in platform.metrics.items()
-        if metric.reduce is None and name not in SIZES
+        if metric.reduce is None and name not in SIZES and name not in REMARKS
     }
     return {"cycles": Dimension.of("cycle")} | metrics
 
@@ -109,9 +110,8 @@ def read_measurements(path: str | Path, platform: Platform) -> Measurements:
         raise FitError(f"{path.name}: no row has a measured value")
     _check_repeats(lines)
     _check_constant(readings, path.name)
-    return Measurements(
-        path.name, tuple(readings), _told(lines, "source"), _told(lines, "software")
-    )
+    told = (_told(lines, column) for column in ("source", "software", "conditions"))
+    return Measurements(path.name, tuple(readings), *told)
 
 
 def _told(lines: Sequence[Line], column: str) -> tuple[str, ...]:
@@ -156,7 +156,8 @@ def _shipped_network(line: Line, net: str, known: Mapping[str, object]) -> Workl
     if net not in ZOO:
         hint = did_you_mean(net, [*known, *ZOO])
         raise FitError(
-            f"{line.at}: no row is an op of net {net!r}, nor is it a network of the zoo{hint}"
+            f"{line.at}: no row is an op of net {net!r}, nor is it a network of the zoo"
+            f"{hint or '; hwcost trace MODEL -o ROWS.csv writes the ops of yours'}"
         )
     wrong = next((size for size in line.sizes if size not in _OF_NETS), None)
     if wrong is not None:

@@ -23,9 +23,26 @@ TEXTS: dict[str, str] = {
     "conditions": "how it was measured",
     "date": "day of the measurement",
     "note": "anything else",
+    "function": "what torch calls the op",
 }
-#: Columns of numbers that a fit does not read.
-REMARKS = ("spread",)
+#: Columns of numbers that a fit does not read; ``hwcost trace`` writes the last two.
+REMARKS = ("spread", "macs", "params")
+
+#: A column of every table of predictions.
+_OF_PREDICTIONS = "status"
+
+#: What others call a column -> its name.
+_ALSO = {
+    "op": "kind",
+    "type": "kind",
+    "op_type": "kind",
+    "name": "layer",
+    "model": "net",
+    "network": "net",
+    "time": "latency",
+    "runtime": "latency",
+    "duration": "latency",
+}
 
 _TITLE = re.compile(r"\s*([^\[\]]*?)\s*(?:\[\s*([^\[\]]+?)\s*\])?\s*")
 
@@ -104,6 +121,11 @@ def _header(titles: list[str], at: str, metrics: Mapping[str, Dimension]) -> lis
     for sign, name in ((";", "semicolons"), ("\t", "tabs")):
         if len(titles) == 1 and sign in titles[0]:
             raise FitError(f"{at}: columns are separated by {name}; expected commas")
+    if _OF_PREDICTIONS in titles:
+        raise FitError(
+            f"{at}: column {_OF_PREDICTIONS!r} is one of a table of predictions;"
+            " hwcost trace MODEL -o ROWS.csv writes ops to put measured values to"
+        )
     for title in titles:
         found = _column(title, at, metrics) if title.strip() else _Column("", 1.0)
         if found.name and found.name in [column.name for column in columns]:
@@ -136,6 +158,9 @@ def _hint(title: str, known: list[str], metrics: Mapping[str, Dimension]) -> str
         rest = re.fullmatch(rf"\s*{metric}[\s_(:/]+(\S+?)\)?\s*", title, re.IGNORECASE)
         if rest:
             return f"; a unit stands in brackets: '{metric} [{rest[1]}]'"
+    also = _ALSO.get(title.partition("[")[0].strip().lower())
+    if also in known:
+        return f"; did you mean {also!r}?"
     return did_you_mean(title, known) or f"; measured are {', '.join(metrics)}"
 
 

@@ -110,8 +110,7 @@ class MemoryMetric:
         def made() -> tuple[list[Group], list[Formula]]:
             return [g for g, _ in found], [self._working_formula(g, expr) for g, expr in found]
 
-        plan = self.model.plan(workload)
-        workload = with_tiles(self.model.platform, plan, workload) if plan.tiles else workload
+        workload = with_tiles(self.model.plan(workload), workload)
         return row_values(self._bound(what, workload, made), workload)
 
     def _sizes(self, workload: Workload) -> _Memory:

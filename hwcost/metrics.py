@@ -119,12 +119,12 @@ class MetricMaker:
         with self.known.at(*loc, "metric"):
             if spec.metric not in metrics:
                 raise DescriptorError(
-                    f"no metric {spec.metric!r}{did_you_mean(spec.metric, metrics)}"
+                    f"no metric {spec.metric!r}{suggestion(spec.metric, metrics)}"
                 )
         with self.known.at(*loc, "engine"):
             if spec.engine is not None and spec.engine not in self.spec.engines:
                 raise DescriptorError(
-                    f"no engine {spec.engine!r}{did_you_mean(spec.engine, self.spec.engines)}"
+                    f"no engine {spec.engine!r}{suggestion(spec.engine, self.spec.engines)}"
                 )
         with self.known.at(*loc, "value"):
             value = parse_quantity(spec.value)

@@ -4,7 +4,7 @@ import math
 
 
 def percent(share: float) -> str:
-    """A share between 0 and 1 as ``99.8 %``: 100 % and 0 % only where it is all or nothing."""
+    """Return a share as ``99.8 %``: 100 % and 0 % only where it is all or nothing; - for NaN."""
     if math.isnan(share):
         return "-"
     digits = f"{100 * share:.3g}"
@@ -17,8 +17,13 @@ def percent(share: float) -> str:
     )
 
 
+def rough_percent(share: float) -> str:
+    """Return how far something is off, such as ``8 %``: two digits, or whole percents."""
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
+
+
 def signed_percent(share: float) -> str:
-    """A relative difference as ``+3.1 %``, without false digits; empty for NaN."""
+    """Return a relative difference as ``+3.1 %``, without false digits; empty for NaN."""
     if math.isnan(share):
         return ""
     shown = f"{100 * share:+.1f}" if abs(share) < 0.1 else f"{100 * share:+.3g}"

@@ -25,7 +25,8 @@ from hwcost.offers import (
 from hwcost.ops import BITS, KINDS
 from hwcost.platform import Entry, Platform
 from hwcost.structure import KIND_CODES, Structure
-from hwcost.tile_rows import joined_tiles, unfit_text
+from hwcost.tile_rows import joined_tiles, rows_by_solver, unfit_text
+from hwcost.tile_solver import Solver, solver
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,7 @@ class Plan:
         bits: resolved ``w_bits a_bits o_bits``, float64, shape ``(rows,)``; NaN where open.
         problems: row -> why it is unsupported.
         tiles: column -> the row's solved tile, float64, shape ``(rows,)``; NaN where it has none.
+        solvers: what finds tiles -> the rows, int64, whose tiles it finds.
     """
 
     groups: tuple[Group, ...]
@@ -63,6 +65,7 @@ class Plan:
     bits: Mapping[str, Tensor]
     problems: Mapping[int, str] = field(default_factory=dict)
     tiles: Mapping[str, Tensor] = field(default_factory=dict)
+    solvers: Mapping[Solver, Tensor] = field(default_factory=dict)
 
     @property
     def columns(self) -> dict[str, Tensor]:
@@ -200,7 +203,7 @@ def _assembled(
     best: Tensor,
 ) -> Plan:
     status = torch.full(chosen.shape, UNSUPPORTED, dtype=torch.int8)
-    groups = []
+    groups, cut = [], []
     # An unsupported row keeps the first engine's bits: its activations are still in memory.
     bits = dict(offers[0].bits)
     for index, one in enumerate(offers[1:], start=1):
@@ -212,11 +215,15 @@ def _assembled(
                 continue
             state = status_of(one.engine, entry)
             status[mask] = state
-            if state in (MODELLED, DEFAULT):
-                groups.append(Group(index, entry.kind, entry, rows_where(mask)))
+            if state not in (MODELLED, DEFAULT):
+                continue
+            groups.append(Group(index, entry.kind, entry, rows_where(mask)))
+            if entry.tile is not None:
+                rows = mask.nonzero().squeeze(1)
+                cut.append((solver(entry.tile, platform.numbers(one.engine)), rows))
     problems = _problems(platform, structure, offers, chosen)
     tiles = joined_tiles([one.tiles for one in offers], chosen)
-    return Plan(tuple(groups), chosen, status, bits, problems, tiles)
+    return Plan(tuple(groups), chosen, status, bits, problems, tiles, rows_by_solver(cut))
 
 
 def _problems(

@@ -214,6 +214,9 @@ class Platform:
 
         return build, (self.document, self.point or None)
 
+    def __deepcopy__(self, memo: object) -> "Platform":
+        return self  # it never changes
+
     def at(self, point: str) -> "Platform":
         """Return the platform at another of its operating points.
 
@@ -231,10 +234,7 @@ class Platform:
             of: ``"layers"`` for the error of a layer, ``"nets"`` for that of networks, for which
                 that of layers stands in where networks were not measured.
         """
-        known = self.calibration
-        if known is None or (self.point and self.point not in known.points):
-            return None
-        errors = {error.of: error for error in known.errors.get(metric, ())}
+        errors = {} if self.calibration is None else self.calibration.errors_at(metric, self.point)
         return errors.get(of, errors.get("layers"))
 
     def metric(self, name: str) -> Metric:

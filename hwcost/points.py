@@ -10,7 +10,7 @@ from hwcost.dimensions import require
 from hwcost.errors import DescriptorError, UnitError, UnknownName, did_you_mean, suggestion
 from hwcost.platform import Metric, Param
 from hwcost.schema import PlatformSpec
-from hwcost.schema_measured import ErrorSpec, PointValue
+from hwcost.schema_measured import ON, ErrorSpec, PointValue
 from hwcost.units import Dimension, parse_quantity
 
 #: Names that can stand behind ``@`` on a command line.
@@ -118,15 +118,11 @@ def calibration(
     for index, point in enumerate(given.points):
         with known.at("calibration", "points", index):
             check_point(point, points)
-    errors = {}
-    for metric, one in given.errors.items():
-        with known.at("calibration", "errors", metric):
-            if metric not in metrics:
-                raise DescriptorError(f"no metric {metric!r}{did_you_mean(metric, metrics)}")
-            found = [_error(error) for error in (one if isinstance(one, list) else [one])]
-            if len({error.of for error in found}) < len(found):
-                raise DescriptorError(f"{metric!r} has two errors of the same kind of rows")
-            errors[metric] = tuple(sorted(found, key=lambda error: error.of))
+    for index, kind in enumerate(given.kinds):
+        with known.at("calibration", "kinds", index):
+            engine = kind.partition(ON)[2]
+            if engine and engine not in spec.engines:
+                raise DescriptorError(f"no engine {engine!r}{suggestion(engine, spec.engines)}")
     return Calibration(
         data=given.data,
         rows=given.rows,
@@ -135,7 +131,7 @@ def calibration(
         kinds=tuple(given.kinds),
         bits={"w_bits": tuple(given.w_bits), "a_bits": tuple(given.a_bits)},
         points=tuple(given.points) or points[:1],
-        errors=errors,
+        errors=_errors(given.errors, known, metrics, points),
         note=given.note or "",
     )
 
@@ -151,6 +147,27 @@ def check_point(point: str, points: tuple[str, ...]) -> None:
         raise DescriptorError(f"no operating point {point!r}{hint}")
 
 
+def _errors(
+    given: Mapping[str, ErrorSpec | list[ErrorSpec]],
+    known: Definitions,
+    metrics: Mapping[str, Metric],
+    points: tuple[str, ...],
+) -> dict[str, tuple[MeasuredError, ...]]:
+    """Metric -> its errors, that of layers before that of networks."""
+    errors = {}
+    for metric, one in given.items():
+        with known.at("calibration", "errors", metric):
+            if metric not in metrics:
+                raise DescriptorError(f"no metric {metric!r}{did_you_mean(metric, metrics)}")
+            found = [_error(error) for error in (one if isinstance(one, list) else [one])]
+            for point in (point for error in found for point in error.points):
+                check_point(point, points)
+            if len({error.of for error in found}) < len(found):
+                raise DescriptorError(f"{metric!r} has two errors of the same kind of rows")
+            errors[metric] = tuple(sorted(found, key=lambda error: error.of))
+    return errors
+
+
 def _error(spec: ErrorSpec) -> MeasuredError:
     names = ("median", "p90", "unseen_median", "unseen_p90")
     given = {n: text for n in names if (text := getattr(spec, n)) is not None}
@@ -158,7 +175,7 @@ def _error(spec: ErrorSpec) -> MeasuredError:
     for low, high in (("median", "p90"), ("unseen_median", "unseen_p90")):
         if low in shares and high in shares and shares[low] > shares[high]:
             raise DescriptorError(f"{low} {given[low]} is above {high} {given[high]}")
-    return MeasuredError(rows=spec.rows, of=spec.of, **shares)
+    return MeasuredError(rows=spec.rows, of=spec.of, points=tuple(spec.points), **shares)
 
 
 def _share(name: str, text: str | int | float) -> float:

@@ -1,11 +1,12 @@
 """Reports: a network on a platform, networks over platforms, tables of costs."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hwcost.errors import HwcostError, UnknownName
 from hwcost.loading import available, load
 from hwcost.platform import Platform
+from hwcost.progress import Progress
 from hwcost.reports_compare import Comparison, Entry
 from hwcost.reports_costs import (
     AnyPlatform,
@@ -21,9 +22,6 @@ from hwcost.reports_models import Named, named_models
 from hwcost.reports_parts import priced_part
 from hwcost.reports_table import CostTable
 from hwcost.workload import Workload
-
-#: (what is being done, steps done, steps in all).
-Progress = Callable[[str, int, int], None]
 
 
 def report(

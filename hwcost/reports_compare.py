@@ -177,7 +177,8 @@ class Comparison(Tabular):
             Column("MACs priced", [_covered(e)[0] for e in self.entries], True, 2, "MACs%"),
             Column("bytes priced", [_covered(e)[1] for e in self.entries], True, 9, "bytes%"),
         ]
-        columns += [Column("status", statuses, rank=1)] if len(set(statuses)) > 1 else []
+        narrow = [f"{status[:5]}." for status in statuses]
+        columns += [Column("status", statuses, narrow=narrow)] if len(set(statuses)) > 1 else []
         columns += [Column("note", marks, rank=0)] if any(marks) else []
         return columns
 

@@ -81,7 +81,8 @@ def calibration_facts(platform: Platform, metrics: Iterable[str]) -> list[tuple[
 
 def _said(metric: str, error: MeasuredError) -> str:
     own = _pair(error.median, error.p90)
-    text = f"{metric}: {own} ({error.rows} {error.of})"
+    at = f" at {' and '.join(error.points)}" if error.points else ""
+    text = f"{metric}: {own} ({error.rows} {error.of}{at})"
     if error.unseen_p90 is None:
         return text
     return f"{text}, on networks left out of the fit {_pair(error.unseen_median, error.unseen_p90)}"

@@ -20,7 +20,8 @@ class Column:
         rank: 0 stays at any width; where the width is short, the highest goes first.
         short: a narrower title for narrow terminals.
         least: characters that long cells keep when they lose their middle; 0 if they may not.
-        narrow: shorter cells, taken together with the narrower title.
+        narrow: shorter cells, taken together with the narrower title; without one, where
+            nothing more can be left out.
     """
 
     title: str
@@ -64,37 +65,55 @@ class Sheet:
 def fit(columns: Sequence[Column], width: int, gap: int = GAP) -> tuple[list[Column], list[str]]:
     """Return columns that fit into ``width``, and the titles of those left out.
 
-    Titles are abbreviated first, then cells that may be shortened, then columns are left out.
+    Titles are abbreviated first, of no more columns than need be, then cells that may be
+    shortened, then columns are left out.
     """
     kept, dropped = list(columns), list[str]()
     while _total(kept, gap) > width:
-        abbreviated = [
-            replace(c, title=c.short or c.title, cells=c.narrow or c.cells) for c in kept
-        ]
+        abbreviated = _abbreviated(kept, width, gap)
         shrunk = _shrunk(abbreviated, _total(abbreviated, gap) - width)
         if _total(shrunk, gap) <= width:
             return shrunk, dropped
         # The last of equals: what stands beside a value goes before the value.
         worst = max(reversed(kept), key=lambda c: c.rank)
         if worst.rank == 0:
-            least = [replace(c, least=min(c.least, LEAST)) for c in abbreviated]
-            return _shrunk(least, _total(least, gap) - width), dropped
+            least = [replace(_narrow(c), least=min(c.least, LEAST)) for c in abbreviated]
+            over = _total(least, gap) - width
+            shrunk = _shrunk(least, over)
+            fits = _total(shrunk, gap) <= width
+            return shrunk if fits else _shrunk(least, over, distinct=False), dropped
         kept.remove(worst)
         dropped.append(worst.title)
     return kept, dropped
+
+
+def _abbreviated(columns: Sequence[Column], width: int, gap: int) -> list[Column]:
+    """The columns with narrower titles and cells, those that stay longest as the last."""
+    result = list(columns)
+    for index in sorted(range(len(columns)), key=lambda i: -columns[i].rank):
+        if _total(result, gap) <= width:
+            break
+        if result[index].short:
+            result[index] = _narrow(result[index])
+    return result
+
+
+def _narrow(column: Column) -> Column:
+    cells = column.narrow or column.cells
+    return replace(column, title=column.short or column.title, cells=cells)
 
 
 def _total(columns: Sequence[Column], gap: int) -> int:
     return sum(c.width for c in columns) + gap * (len(columns) - 1)
 
 
-def _shrunk(columns: Sequence[Column], over: int) -> list[Column]:
+def _shrunk(columns: Sequence[Column], over: int, distinct: bool = True) -> list[Column]:
     """The columns with ``over`` characters less, or as many less as they may lose."""
     result = []
     for column in columns:
         if column.least and over > 0:
             allowed = min(column.width, max(column.width - over, column.least, len(column.title)))
-            allowed = _distinct_width(column.cells, allowed)
+            allowed = _distinct_width(column.cells, allowed) if distinct else allowed
             over -= column.width - allowed
             column = replace(column, cells=[shorten(cell, allowed) for cell in column.cells])
         result.append(column)

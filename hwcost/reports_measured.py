@@ -1,6 +1,7 @@
 """Published measurements beside the predictions of a comparison."""
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +49,10 @@ def measured_notes(entries: "Sequence[Entry]", metrics: Sequence[str]) -> list[s
     if not found:
         known = sorted({f"{f.net} on {f.platform}" for f in figures()})
         return [f"No measurement is known of these; known: {', '.join(known)}."]
-    parts = dict.fromkeys(
-        f"{one.platform} with {one.conditions} [{one.source.partition(':')[0]}]" for one in found
-    )
+    of_source: dict[str, dict[str, None]] = defaultdict(dict)
+    for one in found:
+        of_source[one.source.partition(":")[0]][f"{one.platform} with {one.conditions}"] = None
+    parts = [f"{'; '.join(told)} [{source}]" for source, told in of_source.items()]
     fitted = any(e.platform.calibration and any(map(e.measured, metrics)) for e in entries)
     caution = " A platform may have been fitted to these very figures." if fitted else ""
     return [f"Measured: {'; '.join(parts)}. off: prediction against measurement.{caution}"]

@@ -8,6 +8,7 @@ from hwcost.derived_rows import derived
 from hwcost.explain_sizes import sizes_text
 from hwcost.reports_format import Column, Sheet
 from hwcost.reports_layers import density_column, row_sizes
+from hwcost.reports_table import whole_sizes
 from hwcost.reports_tabular import Tabular
 from hwcost.units import engineering
 from hwcost.workload import Workload
@@ -30,6 +31,12 @@ class OpTable(Tabular):
         functions = self.workload.structure.functions
         columns |= {"function": list(functions)} if functions else {}
         return columns | {"macs": self._counts("macs"), "params": self._counts("params")}
+
+    def to_csv(self) -> str:
+        """Return the rows as a fit reads them: with the network's name, sizes as whole numbers."""
+        frame = whole_sizes(self.to_frame())
+        frame.insert(0, "net", self.name)
+        return str(frame.to_csv(index=False, lineterminator="\n"))
 
     def sheet(self) -> Sheet:
         """Return the table as text."""

@@ -68,7 +68,7 @@ class CostTable(Tabular):
 
     def _csv(self) -> Iterator[str]:
         for index, frame in enumerate(self.frames()):
-            yield _whole(frame).to_csv(index=False, header=index == 0, lineterminator="\n")
+            yield whole_sizes(frame).to_csv(index=False, header=index == 0, lineterminator="\n")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rows as plain data."""
@@ -213,16 +213,16 @@ class CostTable(Tabular):
 def _text_column(name: str, values: list[Any], units: Mapping[str, Metric]) -> Column:
     if name in units:
         scale, unit = si(units[name]), units[name].unit.text
-        title = units[name].name
-        return Column(title, [engineering(v / scale, unit) for v in values], True)
+        cells = [engineering(v / scale, unit) for v in values]
+        return Column(units[name].name, cells, True, rank=0 if name == next(iter(units)) else 1)
     if name in SIZES:
         return Column(name, ["" if v != v else f"{v:.10g}" for v in values], True, rank=2)
     cells = ["" if v is None or v != v else str(v) for v in values]
     return Column(
         name,
         cells,
-        rank=3 if name in ("status", "engine") else 0,
-        least=20 if name == "layer" else 0,
+        rank={"status": 3, "engine": 3, "kind": 1}.get(name, 0),
+        least={"layer": 20, "model": 10, "platform": 12}.get(name, 0),
     )
 
 
@@ -250,8 +250,8 @@ def _differs(bits: Mapping[str, Tensor]) -> bool:
     return bool((bits["o_bits"].nan_to_num() != bits["a_bits"].nan_to_num()).any())
 
 
-def _whole(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """The frame with sizes that are whole numbers as integers, so that CSV says 3, not 3.0."""
+def whole_sizes(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the frame with sizes that are whole numbers as integers: CSV says 3, not 3.0."""
     sizes = [name for name in frame.columns if name in SIZES]
     whole = [name for name in sizes if bool((frame[name].dropna() % 1 == 0).all())]
     return frame.astype(dict.fromkeys(whole, "Int64"))

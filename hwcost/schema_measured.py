@@ -62,6 +62,9 @@ class ErrorSpec(Closed):
     of: Literal["layers", "nets"] = Field(
         "layers", description="whether a row is one op or a whole network"
     )
+    points: list[Text] = Field(
+        default=[], description="operating points of these rows, where they are not those of all"
+    )
 
 
 #: The tags are in brackets, so that messages leave them out.
@@ -71,10 +74,26 @@ OneOrSeveral = Annotated[
 ]
 
 
+#: Between a kind of op and the engine that ran it.
+ON = " on "
+
+
+def _measured_kind(name: str) -> str:
+    kind = name.partition(ON)[0]
+    return name if kind == DEPTHWISE else known_kind(kind) and name
+
+
 MeasuredKind = Annotated[
     Text,
-    AfterValidator(lambda name: name if name == DEPTHWISE else known_kind(name)),
-    Field(json_schema_extra={"enum": [*KINDS, DEPTHWISE]}),
+    AfterValidator(_measured_kind),
+    Field(
+        json_schema_extra={
+            "anyOf": [
+                {"enum": [*KINDS, DEPTHWISE]},
+                {"pattern": rf"^({'|'.join((*KINDS, DEPTHWISE))}){ON}\S+$"},
+            ]
+        }
+    ),
 ]
 
 
@@ -89,8 +108,8 @@ class CalibrationSpec(Closed):
     )
     kinds: list[MeasuredKind] = Field(
         default=[],
-        description="kinds of op among the rows, depthwise convolutions apart as depthwise;"
-        " reports name the others",
+        description="kinds of op among the rows, depthwise convolutions apart as depthwise, with"
+        " the engine that ran them where there are several: conv on npu; reports name the others",
     )
     w_bits: list[Bits] = Field(default=[], description="bits of weights among the rows")
     a_bits: list[Bits] = Field(default=[], description="bits of activations among the rows")

@@ -74,6 +74,9 @@ class Structure:
     cases: Tensor | None = None
     unsplit: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def __deepcopy__(self, memo: object) -> "Structure":
+        return self  # it never changes, and formulas are bound to it
+
     @cached_property
     def n_ops(self) -> int:
         """The number of ops, at most the number of rows."""

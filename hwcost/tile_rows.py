@@ -1,7 +1,7 @@
 """The tiles of a table's rows, as columns that formulas read."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -48,6 +48,14 @@ def _by_solver(entries: Sequence[Entry], numbers: Numbers) -> dict[Solver, list[
         if one.tile is not None:
             found.setdefault(solver(one.tile, numbers), []).append(number)
     return found
+
+
+def rows_by_solver(pairs: Iterable[tuple[Solver, Tensor]]) -> dict[Solver, Tensor]:
+    """Return solver -> all the rows whose tiles it finds, int64."""
+    found: dict[Solver, list[Tensor]] = {}
+    for own, rows in pairs:
+        found.setdefault(own, []).append(rows)
+    return {own: torch.cat(rows) for own, rows in found.items()}
 
 
 def joined_tiles(offers: Sequence[Mapping[str, Tensor]], chosen: Tensor) -> dict[str, Tensor]:

@@ -159,7 +159,11 @@ MISTAKES = [
     ("rows: 45}", "rows: 45, off: nets}", "unknown key 'off'; did you mean 'of'"),
     (LAYERS, f"latency: [{LAYERS[9:]}, {LAYERS[9:]}]", "two errors of the same kind of rows"),
     ("2026-11-21", "last week", "date is 'last week'; expected a day such as 2026-11-21"),
-    ("kinds: [conv]", "kinds: [convs]", "no kind of op has this name; did you mean 'conv'"),
+    (
+        "kinds: [conv]",
+        "kinds: [convs]",
+        "'convs'; no kind of op has this name; did you mean 'conv'",
+    ),
     ("points: [fast, slow]", "points: [fasst]", "no operating point 'fasst'; did you mean 'fast'"),
     ("software: kernels", "softwar: kernels", "unknown key 'softwar'; did you mean 'software'"),
 ]
@@ -209,6 +213,12 @@ def notes(made: Report | Comparison) -> str:
     return "\n".join(made.sheet().notes)
 
 
+def test_a_metric_measured_at_one_of_several_points_has_no_error_at_the_others() -> None:
+    some = chip((LAYERS, LAYERS[:-1] + ", points: [fast]}"))
+    assert "(45 layers at fast)" in facts(report(ops(), some))["error"]
+    assert results(report(ops(), some.at("slow")))["latency"] == "1 us"
+
+
 def test_kinds_that_were_not_measured_are_named() -> None:
     made = report(ops(90, linear=10), chip())
     assert "outside the calibration: 1 linear (10 % of latency)" in notes(made)
@@ -222,6 +232,18 @@ def test_depthwise_convolutions_are_a_kind_of_their_own() -> None:
     assert "1 depthwise (100 % of latency)" in notes(report(depthwise, chip()))
     measured = chip(("kinds: [conv]", "kinds: [conv, depthwise]"))
     assert results(report(depthwise, measured))["latency"].endswith("±14 % (p90, 45 rows)")
+
+
+def test_a_kind_counts_as_measured_on_the_engine_that_ran_it() -> None:
+    kinds = ("kinds: [conv]", "kinds: [conv on core]")
+    assert "±" in results(report(ops(), chip(kinds)))["latency"]
+    npu = ("engines:\n", "engines:\n  npu: {ops: [{match: conv, cycles: macs/2}]}\n")
+    assert "1 conv on npu (100 % of latency)" in notes(report(ops(), chip(kinds, npu)))
+
+
+def test_an_engine_of_measured_kinds_has_to_be_there() -> None:
+    with pytest.raises(DescriptorError, match=r"no engine 'cor'; did you mean 'core'\?"):
+        chip(("kinds: [conv]", "kinds: [conv on cor]"))
 
 
 def test_bits_that_were_not_measured_are_named() -> None:

@@ -34,14 +34,21 @@ FALLING = {
     ("*", "conv_transpose", stride): "a tile of outputs that are further apart reads fewer inputs"
     for stride in ("sd", "sh", "sw")
 }
-FALLING["xg24", "conv", "cin"] = "an odd number of channels is multiplied one by one, not in pairs"
+FALLING |= {
+    ("xg24", kind, size): "an odd number of channels is multiplied one by one, not in pairs"
+    for kind, size in (("conv", "cin"), ("conv", "cout"), ("linear", "cin"), ("pool", "cout"))
+}
+for axis in "hw":
+    FALLING["xg24", "conv", f"s{axis}"] = "fewer outputs are at an edge, which has its own programs"
+    FALLING["gap8", "conv", f"k{axis}"] = "a larger size has a faster kernel, as 3x3 is to 2x2"
 
 
 def moved(subject: Subject, steps: dict[str, float]) -> tuple[Workload, Workload, torch.Tensor]:
     """The table, the table with larger sizes, and the rows that keep their formula."""
     table, model = subject.table, subject.model
     other = {n: table.column(n) + step for n, step in steps.items()}
-    rows = [{n: float(c[i]) for n, c in _columns(table, other).items()} for i in range(len(table))]
+    columns = {name: column.tolist() for name, column in _columns(table, other).items()}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     larger = as_table(subject.kind, rows, subject.engine)
     same = (_formulas(model, table) == _formulas(model, larger)) & _cut_alike(model, table, larger)
     return table, larger, same

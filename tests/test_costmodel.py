@@ -1,5 +1,7 @@
 """CostModel: rows and totals, weights, engines in parallel, gradients, errors."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -267,3 +269,8 @@ def test_a_row_without_inputs_costs_nothing_whatever_its_outputs_are() -> None:
     )
     total = CostModel(overhead).total(table.with_columns(cout=cout))
     assert total.item() == (5 + 80 / 8) + (5 + 240 / 8)
+
+
+def test_a_copy_of_what_holds_a_model_compiles_nothing_anew() -> None:
+    held = (CostModel(duo()), duo(), convs().structure)
+    assert all(own is known for own, known in zip(copy.deepcopy(held), held, strict=True))

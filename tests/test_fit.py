@@ -324,6 +324,13 @@ def test_params_of_a_formula_of_whole_ops_are_fitted(fitted: Fitter) -> None:
     assert powers == pytest.approx((0.04, 0.008), rel=1e-3)
 
 
+def test_kinds_of_rows_have_the_engine_that_runs_them(fitted: Fitter) -> None:
+    rows = [{**r, "engine": "npu" if r["kind"] == "conv" else "cpu"} for r in two_rows()]
+    found = fitted(rows, TWO)
+    assert set(found.kinds) == {("conv on npu",), ("depthwise on npu",), ("linear on cpu",)}
+    assert " on npu" in str(found)
+
+
 def test_a_network_left_out_is_predicted_by_the_others(fitted: Fitter) -> None:
     rows = measured(36, nets=4, noise=0)
     slower: list[Row] = [

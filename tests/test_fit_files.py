@@ -21,7 +21,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A board, its rows, and the fitted board."""
     folder = tmp_path_factory.mktemp("fit")
     write_board(folder / "board.yaml")
-    rows = [{**row, "source": "bench", "software": "kernels 1.2"} for row in measured(24)]
+    told = {"source": "bench", "software": "kernels 1.2", "conditions": "2 threads"}
+    rows = [{**row, **told} for row in measured(24)]
     write_rows(folder / "rows.csv", rows)
     found = fit(folder / "board.yaml", folder / "rows.csv")
     found.write(folder / "fitted.yaml", DATE)
@@ -63,6 +64,7 @@ def test_the_file_is_measured_and_says_by_what(folder: Path) -> None:
     assert platform.status == "measured" and known is not None
     assert (known.data, known.rows, known.date) == ("rows.csv, bench", 24, DATE)
     assert (known.software, known.kinds) == ("kernels 1.2", ("conv", "depthwise", "linear"))
+    assert known.note == "2 threads"
 
 
 def test_the_file_states_the_errors_of_the_fit(folder: Path, found: Fit) -> None:
@@ -158,6 +160,18 @@ def test_points_follow_their_param(tmp_path: Path) -> None:
     assert written.document.data["points"]["fast"]["setup"] == written.params["setup"].quantity.text
 
 
+def test_a_metric_has_the_points_that_it_was_measured_at(tmp_path: Path) -> None:
+    text = BOARD.replace("engines:", "points: {fast: {}, slow: {clock: 50 MHz}}\nengines:")
+    text = text.replace("params:\n", "params:\n  e: {value: 1 nJ/cycle, source: bench}\n")
+    text = text.replace("metrics:\n", "metrics:\n  energy: {unit: J, row: e*cycles}\n")
+    fast = [{**row, "energy": 0.1 * float(row["latency"])} for row in measured(24)]
+    slow = [{**row, "latency": 2 * float(row["latency"]), "point": "slow"} for row in measured(12)]
+    rows = write_rows(tmp_path / "rows.csv", [*fast, *({**row, "energy": ""} for row in slow)])
+    written = fit(write_board(tmp_path / "board.yaml", text), rows).write(tmp_path / "b.yaml", DATE)
+    assert [written.at(p).error("energy") is None for p in ("fast", "slow")] == [False, True]
+    assert written.at("slow").error("latency") is not None
+
+
 def test_a_platform_without_a_file_cannot_be_written(tmp_path: Path) -> None:
     found = fit(loads(BOARD), write_rows(tmp_path / "rows.csv", measured(12)))
     with pytest.raises(FitError, match="was not loaded by name or path"):
@@ -192,7 +206,7 @@ EDITS: dict[str, tuple[tuple[str, ...], str | float | None, str, str]] = {
     "a new flow key": (("a", "z"), 3, "y: two}", "y: two, z: 3}"),
     "a new block key": (("b", "g"), 3, "e: [1, 2]\n", "e: [1, 2]\n  g: 3\n"),
     "a new top key": (("g",), 3, "f: end\n", "f: end\ng: 3\n"),
-    "new mappings": (("g", "h", "i"), 3, "f: end\n", "f: end\ng: {h: {i: 3}}\n"),
+    "new mappings": (("g", "h", "i"), 3, "f: end\n", "f: end\ng:\n  h: {i: 3}\n"),
     "a flow key less": (("a", "y"), None, ", y: two}", "}"),
     "the first flow key less": (("a", "x"), None, "{x: 1, y", "{y"),
     "a block key less": (("b", "c"), None, "  c: old  # of c\n", ""),
@@ -247,11 +261,11 @@ WRONG = {
     ),
     "a value out of bounds": (
         "bounds: [3 op/cycle, 9 op/cycle]",
-        "t:5: 'rate': 2 op/cycle is not within 3 op/cycle and 9 op/cycle",
+        "t:5: 'rate': 2 op/cycle is not between 3 op/cycle and 9 op/cycle",
     ),
     "bounds that leave no choice": (
         "bounds: [2 op/cycle, 2 op/cycle]",
-        "t:5: 'rate': 2 op/cycle is not within 2 op/cycle and 2 op/cycle",
+        "t:5: 'rate': bounds are 2 op/cycle and 2 op/cycle; expected a lower and an upper one",
     ),
     "an uncertainty with a unit": (
         "uncertainty: 1 op/cycle",

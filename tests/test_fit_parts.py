@@ -9,10 +9,11 @@ from hwcost.fit_errors import p90, spearman
 from hwcost.fit_model import Predictor
 from hwcost.fit_params import fit_params
 from hwcost.fit_problem import Problem, folds_by_net
-from hwcost.fit_rounding import digits_for, percent, plain
+from hwcost.fit_rounding import digits_for, plain
 from hwcost.fit_solver import solve
 from hwcost.loading import loads
 from hwcost.measurements import read_measurements
+from hwcost.percent import rough_percent
 from hwcost.platform import Platform
 from tests.fitcases import BOARD, TWO, measured, true_board, two_rows, write_rows
 
@@ -104,4 +105,4 @@ def test_numbers_are_plain(number: float, digits: int, text: str) -> None:
 
 @pytest.mark.parametrize(("share", "text"), [(0.08, "8 %"), (0.1234, "12 %"), (2.5, "250 %")])
 def test_shares_have_two_digits(share: float, text: str) -> None:
-    assert percent(share) == text
+    assert rough_percent(share) == text

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from hwcost.__main__ import app
+from hwcost.costmodel import CostModel
 from hwcost.errors import FitError, TraceError
 from hwcost.fit import fit
 from hwcost.loading import load
@@ -20,6 +21,7 @@ from hwcost.measure_ops import Op, ops_of
 from hwcost.measure_subject import subject_of
 from hwcost.measure_time import Settings, timing_of
 from hwcost.measurements import read_measurements
+from hwcost.workload import Workload
 
 QUICK = Settings(seconds=1e-4)
 CPU = torch.device("cpu")
@@ -108,7 +110,8 @@ def test_functions_run_as_torch_calls(function: Any, name: str) -> None:
 
 def test_layers_of_a_stacked_lstm_are_left_out_with_the_reason() -> None:
     found = ops(nn.Sequential(nn.LSTM(4, 4, 2)), torch.rand(3, 1, 4))
-    assert all(op.replay is not None or "several rows" in op.why for op in found)
+    assert [op.replay for op in found] == [None, None]
+    assert all("several rows" in op.why for op in found)
 
 
 def test_equal_ops_are_measured_once(measured: Measured, tmp_path: Path) -> None:
@@ -121,6 +124,61 @@ def test_relu_and_sigmoid_of_equal_size_are_two_measurements() -> None:
     model = nn.Sequential(nn.ReLU(), nn.Sigmoid(), nn.ReLU())
     keys = [op.key for op in ops(model, torch.rand(1, 8))]
     assert keys[0] == keys[2] != keys[1]
+
+
+def test_layers_of_another_type_are_other_measurements_at_their_own_bits() -> None:
+    class Mixed(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.as_tensor(self[1](self[0](x).bfloat16()))
+
+    found = ops(Mixed(nn.Linear(4, 4), nn.Linear(4, 4).bfloat16()), torch.rand(1, 4))
+    first, second = (op for op in found if op.kind == "linear")
+    assert (first.bits, second.bits) == ((32, 32), (16, 16))
+    assert first.key != second.key
+
+
+class Failing(nn.Module):
+    """Runs four times, which is once more than before it is measured."""
+
+    runs = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        if self.runs > 4:
+            raise RuntimeError("worn out")
+        return x + 1
+
+
+def test_a_network_that_fails_later_is_left_out_and_the_others_are_measured() -> None:
+    models = {"worn": (Failing(), torch.rand(1, 4)), "sound": (nn.ReLU(), torch.rand(1, 4))}
+    found = measure(models, QUICK, ops=False)
+    assert found.left_out == ["worn: a later run raised RuntimeError: worn out"]
+    assert [*found.timings] == [("net", "sound")]
+
+
+def test_a_network_with_an_op_that_is_not_known_is_left_out() -> None:
+    class Spectrum(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.as_tensor(torch.fft.rfft(x).abs())
+
+    found = measure({"net": (Spectrum(), torch.rand(1, 8))}, QUICK)
+    assert not found.rows
+    assert found.left_out == ["net: hwcost does not know the op 'fft_rfft'"]
+
+
+def test_a_model_without_numbers_is_refused() -> None:
+    model = nn.Linear(3, 3, device="meta")
+    with pytest.raises(TraceError, match="net: it has shapes but no numbers"):
+        measure({"net": (model, torch.rand(1, 3, device="meta"))}, QUICK)
+
+
+def test_samples_of_a_batch_share_the_calls() -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(72, 4))
+    two, eight = (
+        float(CostModel("host", "latency").total(Workload.trace(layers, torch.rand(b, 3, 8, 8))))
+        for b in (2, 8)
+    )
+    assert two < eight < 2 * two
 
 
 def test_the_model_stays_as_it_was() -> None:
@@ -193,7 +251,9 @@ def test_a_host_is_fitted_to_what_was_measured(tmp_path: Path) -> None:
     [
         (Settings(device="tpu"), "device is 'tpu'; expected cpu, cuda"),
         (Settings(device="cuda:99"), "no device 'cuda:99'; torch sees"),
-        (Settings(threads=0), "must be more than 0"),
+        (Settings(threads=0), "must be finite and more than 0"),
+        (Settings(seconds=float("inf")), "must be finite and more than 0"),
+        (Settings(threads=10**6), "1000000 threads; this machine computes"),
         (Settings(threads=2, cpu_time=True), "CPU time is that of one thread"),
     ],
 )
@@ -215,7 +275,8 @@ def run(*arguments: str) -> Any:
     ("arguments", "message"),
     [
         (["resnet9", "-o", "rows.csv"], "no model 'resnet9'; did you mean 'resnet8'?"),
-        (["tcn", "-o", "none/rows.csv"], "cannot write 'none/rows.csv': no such file"),
+        (["tcn", "-o", "none/rows.csv"], "cannot write 'none/rows.csv': there is no such folder"),
+        (["tcn", "-o", "rows.csv", "--date", "1.3."], "date is '1.3.'; expected a day such as"),
         (["tcn", "-o", "rows.csv", "--ops-only", "--nets-only"], "leave nothing to measure"),
     ],
 )

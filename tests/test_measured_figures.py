@@ -67,7 +67,8 @@ def test_a_measurement_belongs_to_an_operating_point(made: Comparison) -> None:
 
 
 def test_the_conditions_and_the_origin_are_named(made: Comparison) -> None:
-    assert "chip@fast with SDK 1, 2 V [board]" in made.sheet().notes[-1]
+    [*_, note] = made.sheet().notes
+    assert "chip@fast with SDK 1, 2 V; chip@slow with SDK 1, 2 V [board]" in note
 
 
 def test_data_have_value_source_and_conditions(made: Comparison) -> None:

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from hwcost.errors import FitError
 from hwcost.loading import loads
 from hwcost.measurements import Measurements, read_measurements
+from hwcost.reports_ops import OpTable
+from hwcost.tracing import trace
 from tests.fitcases import BOARD
 
 HEAD = "net,layer,kind,cin,cout,latency"
@@ -46,6 +49,23 @@ def test_a_network_is_the_sum_of_its_rows(tmp_path: Path) -> None:
 def test_a_network_of_the_zoo_is_traced(tmp_path: Path) -> None:
     [net] = parsed(tmp_path, "net,w_bits,latency", "autoencoder,4,1.5").readings
     assert len(net.workload) > 10 and set(net.workload.column("w_bits").tolist()) == {4}
+
+
+def test_a_traced_network_is_rows_to_put_measured_values_to(tmp_path: Path) -> None:
+    ops = trace(nn.Sequential(nn.Linear(8, 4), nn.ReLU()), input_shape=(8,))
+    head, *rows = OpTable("mine", ops).to_csv().splitlines()
+    lines = [
+        f"{head},latency",
+        f"{rows[0]},0.5",
+        f"{rows[1]},",
+        "mine" + "," * rows[0].count(",") + ",0.6",
+    ]
+    layer, net = parsed(tmp_path, *lines).readings
+    assert (layer.net, layer.kind, net.workload.kinds) == (
+        "mine",
+        "linear",
+        ("linear", "activation"),
+    )
 
 
 def test_remarks_are_not_sizes(tmp_path: Path) -> None:
@@ -111,8 +131,16 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
         r"rows.csv:1: unknown column 'latency \(ms\)'; .* in brackets: 'latency \[ms\]'",
     ),
     "a column of nothing that is measured": (
-        ("kind,cin,cout,duration", "linear,8,4,1"),
-        "rows.csv:1: unknown column 'duration'; measured are cycles, latency",
+        ("kind,cin,cout,effort", "linear,8,4,1"),
+        "rows.csv:1: unknown column 'effort'; measured are cycles, latency",
+    ),
+    "a column by another name": (
+        ("type,cin,cout,latency", "linear,8,4,1"),
+        r"rows.csv:1: unknown column 'type'; did you mean 'kind'\?",
+    ),
+    "a table of predictions": (
+        ("layer,kind,status,cin,cout,latency_s", "fc1,linear,modelled,8,4,1"),
+        "rows.csv:1: column 'status' is one of a table of predictions; hwcost trace MODEL",
     ),
     "a cell below no title": (
         ("kind,,cin,cout,latency", "linear,x,8,4,1"),

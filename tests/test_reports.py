@@ -532,6 +532,41 @@ def test_text_from_a_platform_is_not_taken_for_markup(net: Workload) -> None:
     assert "[red]a chip[/blue]" in captured.get()
 
 
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_status_and_error_stand_beside_the_latency_at_any_width(width: int) -> None:
+    names = ["stm32h7a3_xcubeai", "gap9", "gap8_compute"]
+    text = compare("autoencoder", names, ["latency"], measured=True).to_text(width)
+    row = next(line for line in text.splitlines() if "gap9" in line)
+    assert "±17 %" in row
+    assert "measu" in row
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_a_source_of_several_measurements_is_named_once() -> None:
+    names = ["stm32h7a3_xcubeai", "stm32l4r5_xcubeai"]
+    text = str(compare("autoencoder", names, ["latency"], measured=True))
+    assert text.count("tiny_results") == 1
+
+
+def test_a_narrow_table_leaves_out_metrics_and_cuts_none() -> None:
+    console = Console(width=60, force_terminal=True, color_system=None)
+    with console.capture() as captured:
+        console.print(table("autoencoder", ["xg24"]))
+    assert "…" not in captured.get()
+
+
+def test_no_more_titles_are_abbreviated_than_need_be() -> None:
+    columns = [Column("first", ["1"], short="a"), Column("second", ["2"], short="b", rank=1)]
+    assert [c.title for c in fit(columns, 12)[0]] == ["first", "b"]
+
+
+def test_cells_become_alike_only_where_they_fit_no_other_way() -> None:
+    cells = ["same" + middle * 20 + "same" for middle in "ab"]
+    wide, narrow = (fit([Column("name", cells, least=12)], width)[0][0] for width in (20, 12))
+    assert len(set(wide.cells)) == 2
+    assert {len(cell) for cell in narrow.cells} == {12}
+
+
 def test_columns_go_by_rank_where_the_width_is_short() -> None:
     columns = [Column("a", ["1" * 10]), Column("b", ["2" * 10], rank=1), Column("c", ["3"], rank=2)]
     kept, dropped = fit(columns, 12)

@@ -101,7 +101,7 @@ def same(search: Search, other: Search, example: Any) -> bool:
 def test_a_state_dict_restores_a_search(case: Case) -> None:
     search, example = fresh(case, seed=0), given(case)
     run(search.train(), example)
-    other = build(case)
+    other = fresh(case)
     other.load_state_dict(torch.load(saved(search.state_dict())), strict=True)
     assert same(search, other, example)
 
