@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from hwcost.calibration import MeasuredError
-from hwcost.derived_rows import measured_kinds
+from hwcost.derived_rows import kernels, measured_kinds
 from hwcost.offers import DEFAULT, MODELLED
 from hwcost.ops import KINDS
 from hwcost.percent import percent
@@ -76,12 +76,11 @@ def priced_rows(plan: Plan) -> list[int]:
     return ((status == MODELLED) | (status == DEFAULT)).nonzero().flatten().tolist()
 
 
-def kinds_on_engines(platform: Platform, workload: Workload, plan: Plan) -> list[str]:
-    """Return the kind of each row with the engine that runs it: ``conv on npu``."""
+def kinds_in_full(platform: Platform, workload: Workload, plan: Plan) -> list[str]:
+    """Return the kind of each row with its kernel and its engine: ``conv 3x3 on npu``."""
     engines = [*platform.engines] or [""]
-    kinds = measured_kinds(workload)
-    places = plan.engine.tolist()
-    return [f"{kind}{ON}{engines[place]}" for kind, place in zip(kinds, places, strict=True)]
+    rows = zip(measured_kinds(workload), kernels(workload), plan.engine.tolist(), strict=True)
+    return [f"{kind} {kernel}".rstrip() + ON + engines[place] for kind, kernel, place in rows]
 
 
 def _unknown_kinds(
@@ -91,13 +90,30 @@ def _unknown_kinds(
     found: dict[str, list[int]] = {}
     if not known:
         return found
-    elsewhere = {kind.partition(ON)[0] for kind in known}
-    placed = kinds_on_engines(platform, workload, plan)
+    full = kinds_in_full(platform, workload, plan)
     for row in priced_rows(plan):
-        kind = placed[row].partition(ON)[0]
-        if kind not in known and placed[row] not in known:
-            found.setdefault(placed[row] if kind in elsewhere else kind, []).append(row)
+        if _forms(full[row]).isdisjoint(known):
+            found.setdefault(_missing(full[row], known), []).append(row)
     return found
+
+
+def _forms(full: str) -> set[str]:
+    """Every way to say a kind, with and without its kernel and its engine."""
+    named, on, engine = full.partition(ON)
+    kind = named.partition(" ")[0]
+    return {kind, named, f"{kind}{on}{engine}", full}
+
+
+def _missing(full: str, known: Sequence[str]) -> str:
+    """Return as little of a kind as no known one has: itself, its kernel, its engine."""
+    named, on, engine = full.partition(ON)
+    kind = named.partition(" ")[0]
+    of_kind = [one.partition(ON)[0] for one in known if one.partition(ON)[0].split(" ")[0] == kind]
+    if not of_kind:
+        return kind
+    if kind not in of_kind and named not in of_kind:
+        return named
+    return f"{named if kind not in of_kind else kind}{on}{engine}"
 
 
 def _unknown_bits(

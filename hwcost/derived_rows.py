@@ -10,7 +10,7 @@ from torch import Tensor
 from hwcost.compile import Formula, compile_formula
 from hwcost.derived import derived_exprs
 from hwcost.formula import symbol
-from hwcost.schema_measured import DEPTHWISE
+from hwcost.schema_measured import DEPTHWISE, WITH_KERNELS
 from hwcost.structure import KIND_CODES, KIND_NAMES
 from hwcost.workload import Workload
 
@@ -39,6 +39,17 @@ def measured_kinds(workload: Workload) -> list[str]:
     return [
         DEPTHWISE if kind == "conv" and apart == 1 else kind
         for kind, apart in zip(workload.kinds, depthwise, strict=True)
+    ]
+
+
+def kernels(workload: Workload) -> list[str]:
+    """Return the kernel of each convolution, ``3x3`` or in 3-D ``3x3x3``; empty for other ops."""
+    sizes = zip(*(workload.column(n).detach().tolist() for n in ("kd", "kh", "kw")), strict=True)
+    return [
+        "x".join(f"{k:g}" for k in (three if three[0] != 1 else three[1:]))
+        if kind in WITH_KERNELS
+        else ""
+        for kind, three in zip(workload.kinds, sizes, strict=True)
     ]
 
 

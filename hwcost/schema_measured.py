@@ -1,5 +1,6 @@
 """The schema of what was measured: golden points, operating points, calibration."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
@@ -78,8 +79,16 @@ OneOrSeveral = Annotated[
 ON = " on "
 
 
+#: Kinds of op of which a calibration may say the kernels.
+WITH_KERNELS = ("conv", "conv_transpose", DEPTHWISE)
+
+_KERNEL = r"[1-9]\d*(x[1-9]\d*){1,2}"
+
+
 def _measured_kind(name: str) -> str:
-    kind = name.partition(ON)[0]
+    kind, _, kernel = name.partition(ON)[0].partition(" ")
+    if kernel and (kind not in WITH_KERNELS or not re.fullmatch(_KERNEL, kernel, re.ASCII)):
+        raise ValueError(f"{name!r} is no kind of op; such as 'linear', 'conv 3x3', 'conv on npu'")
     return name if kind == DEPTHWISE else known_kind(kind) and name
 
 
@@ -90,6 +99,7 @@ MeasuredKind = Annotated[
         json_schema_extra={
             "anyOf": [
                 {"enum": [*KINDS, DEPTHWISE]},
+                {"pattern": rf"^({'|'.join(WITH_KERNELS)}) {_KERNEL}({ON}\S+)?$"},
                 {"pattern": rf"^({'|'.join((*KINDS, DEPTHWISE))}){ON}\S+$"},
             ]
         }
@@ -108,8 +118,9 @@ class CalibrationSpec(Closed):
     )
     kinds: list[MeasuredKind] = Field(
         default=[],
-        description="kinds of op among the rows, depthwise convolutions apart as depthwise, with"
-        " the engine that ran them where there are several: conv on npu; reports name the others",
+        description="kinds of op among the rows, depthwise convolutions apart as depthwise; with"
+        " the kernel, conv 3x3, where others are not meant; with the engine that ran them where"
+        " there are several: conv on npu; reports name the others",
     )
     w_bits: list[Bits] = Field(default=[], description="bits of weights among the rows")
     a_bits: list[Bits] = Field(default=[], description="bits of activations among the rows")

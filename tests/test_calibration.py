@@ -241,6 +241,19 @@ def test_a_kind_counts_as_measured_on_the_engine_that_ran_it() -> None:
     assert "1 conv on npu (100 % of latency)" in notes(report(ops(), chip(kinds, npu)))
 
 
+def test_a_kernel_counts_as_measured_by_itself() -> None:
+    other = chip(("kinds: [conv]", "kinds: [conv 3x3]"))
+    assert "1 conv 1x1 (100 % of latency)" in notes(report(ops(), other))
+    same = chip(("kinds: [conv]", "kinds: [conv 3x3, conv 1x1 on core]"))
+    assert "±" in results(report(ops(), same))["latency"]
+
+
+@pytest.mark.parametrize("kind", ["linear 3x3", "conv 3", "conv 0x3", "conv 3x3x3x3", "conv x"])
+def test_a_kernel_is_that_of_a_convolution(kind: str) -> None:
+    with pytest.raises(DescriptorError, match=f"'{kind}' is no kind of op"):
+        chip(("kinds: [conv]", f"kinds: [{kind}]"))
+
+
 def test_an_engine_of_measured_kinds_has_to_be_there() -> None:
     with pytest.raises(DescriptorError, match=r"no engine 'cor'; did you mean 'core'\?"):
         chip(("kinds: [conv]", "kinds: [conv on cor]"))
@@ -256,12 +269,12 @@ def test_a_total_that_is_mostly_unlike_what_was_measured_has_no_error() -> None:
 
 
 def test_what_costs_next_to_nothing_is_not_named() -> None:
-    assert "unlike" not in notes(report(ops(1000, linear=5), chip()))
+    assert "outside" not in notes(report(ops(1000, linear=5), chip()))
 
 
 def test_a_file_that_does_not_say_what_was_measured_names_nothing() -> None:
     silent = chip(("  kinds: [conv]\n  w_bits: [8]\n  a_bits: [8]\n", ""))
-    assert "unlike" not in notes(report(ops(50, linear=50, w_bits=4), silent))
+    assert "outside" not in notes(report(ops(50, linear=50, w_bits=4), silent))
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def test_the_file_is_measured_and_says_by_what(folder: Path) -> None:
     known = platform.calibration
     assert platform.status == "measured" and known is not None
     assert (known.data, known.rows, known.date) == ("rows.csv, bench", 24, DATE)
-    assert (known.software, known.kinds) == ("kernels 1.2", ("conv", "depthwise", "linear"))
+    assert (known.software, known.kinds) == ("kernels 1.2", ("conv 3x3", "depthwise 3x3", "linear"))
     assert known.note == "2 threads"
 
 

@@ -8,7 +8,7 @@ import torch
 
 from hwcost.checks import results
 from hwcost.costmodel import CostModel
-from hwcost.derived_rows import measured_kinds
+from hwcost.derived_rows import kernels, measured_kinds
 from hwcost.fit_errors import p90
 from hwcost.loading import load
 from hwcost.measurements import read_measurements
@@ -56,7 +56,11 @@ def test_rows_of_the_calibration_are_those_of_the_data() -> None:
         readings = read_measurements(DATA / f"{name}.csv", load(name)).readings
         assert calibration.rows == len(readings)
         layers = [r.workload for r in readings if r.kind]
-        assert set(calibration.kinds) == {kind for rows in layers for kind in measured_kinds(rows)}
+        pairs = ((measured_kinds(rows), kernels(rows)) for rows in layers)
+        found = {
+            f"{kind} {kernel}".rstrip() for one in pairs for kind, kernel in zip(*one, strict=True)
+        }
+        assert set(calibration.kinds) == found
 
 
 def test_xg24_layers_are_within_10_percent_and_networks_within_7() -> None:
